@@ -1,0 +1,1 @@
+"""A container entrypoint that starts the app at once and migrates its database beside it."""

@@ -1,0 +1,131 @@
+"""The commands that ask a running entrypoint: --healthcheck and --status."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import socket
+import sys
+from importlib import metadata
+from typing import Any, NoReturn
+
+from entrypoint import launch
+
+# Docker gives a health check 30 s; an entrypoint that needs more than this isn't well.
+TIMEOUT_S = 5.0
+
+_EPILOG = """\
+variables: MIGRATIONS_DIR, DATABASE_URL, NODE_ENV, MIGRATION_TIMEOUT and more (docs/reference/variables.md)
+example:   NODE_ENV=production DATABASE_URL=postgresql://... entrypoint -- node server.js"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line that names no app; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="entrypoint",
+        usage="entrypoint [--] APP [ARG ...]\n       entrypoint --healthcheck | --status [--json]",
+        description="Start the app at once and migrate its database beside it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--healthcheck", action="store_true", help="exit 0 if healthy, 1 if not")
+    what.add_argument("--status", action="store_true", help="what the running entrypoint publishes")
+    parser.add_argument("--json", action="store_true", help="with --status: as it is published")
+    parser.add_argument("--version", action="version", version=metadata.version("entrypoint"))
+    if "--healthcheck" in arguments:
+        # Docker reserves exit code 2, which argparse uses for bad usage.
+        parser.error = _unhealthy  # type: ignore[method-assign]
+    options = parser.parse_args([word for word in arguments if word != "--"])
+    if options.healthcheck:
+        return _healthcheck()
+    if options.status:
+        return _status(as_json=options.json)
+    return parser.error("no app given; say which command to run, e.g. entrypoint -- node server.js")
+
+
+def _unhealthy(message: str) -> NoReturn:
+    sys.stderr.write(f"entrypoint: {message}\n")
+    sys.exit(1)
+
+
+def _healthcheck() -> int:
+    try:
+        code, body = _ask()
+        health = json.loads(body)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        print(f"unhealthy: {_reason(error)}")
+        return 1
+    print(f"{'healthy' if code == 200 else 'unhealthy'}: {_summary(health)}")
+    return 0 if code == 200 else 1
+
+
+def _status(*, as_json: bool) -> int:
+    try:
+        _, body = _ask()
+        health = json.loads(body)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        sys.stderr.write(f"entrypoint: cannot ask the running entrypoint: {_reason(error)}\n")
+        return 1
+    print(body.decode().rstrip("\n") if as_json else _summary(health))
+    return 0
+
+
+def _ask() -> tuple[int, bytes]:
+    """The published document, over the socket, or from the marker file where there is no socket.
+
+    Raises:
+        OSError: Neither is there.
+        ValueError: The marker file holds something else.
+    """
+    directory = os.environ.get("ENTRYPOINT_STATE_DIR", "").strip() or launch.DEFAULT_STATE_DIR
+    connection = _UnixConnection(os.path.join(directory, launch.SOCKET_FILE))
+    try:
+        connection.request("GET", "/api/health")
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return _read_marker(os.path.join(directory, launch.STATUS_FILE))
+    finally:
+        connection.close()
+
+
+def _read_marker(path: str) -> tuple[int, bytes]:
+    with open(path, "rb") as file:
+        body = file.read()
+    health = json.loads(body)
+    try:
+        os.kill(health["app"]["pid"], 0)
+    except (ProcessLookupError, TypeError):
+        raise ProcessLookupError(3, "the entrypoint has ended") from None
+    except PermissionError:  # it lives, as another user
+        pass
+    return 200 if health["status"] == "ok" else 503, body
+
+
+def _summary(health: dict[str, Any]) -> str:
+    migrations, app = health["migrations"], health["app"]
+    said = migrations["error"] or migrations["reason"]
+    return (
+        f"app {app['status']}, migrations {migrations['status']} ({migrations['phase']}"
+        f"{f', {said}' if said else ''})"
+    )
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """http.client over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(self._path)

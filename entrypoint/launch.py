@@ -1,0 +1,323 @@
+"""Hold signals, start processes, and look after the app when all else fails.
+
+Everything that must work before our heavy modules are loaded, or when they broke. Imports nothing
+but os, sys and _signal: `signal` alone costs 3-7 ms, because it makes enums.
+"""
+
+import _signal
+import os
+import sys
+
+SIGNAL_BASE = 128
+
+# A fault of our own must end us with a core dump, not be handed to the app (tini does the same).
+FAULTS = frozenset(
+    (
+        _signal.SIGSEGV,
+        _signal.SIGBUS,
+        _signal.SIGFPE,
+        _signal.SIGILL,
+        _signal.SIGABRT,
+        _signal.SIGTRAP,
+        _signal.SIGSYS,
+    )
+)
+CATCHABLE = frozenset(_signal.valid_signals()) - FAULTS - {_signal.SIGKILL, _signal.SIGSTOP}
+
+# CPython ignores these two for itself; an app expects them to kill, as after a plain exec.
+# TTIN and TTOU: `share_terminal` ignores them for us.
+_DEFAULT_IN_CHILDREN = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGTTIN, _signal.SIGTTOU)
+
+DEFAULT_STATE_DIR = "/tmp/entrypoint"  # noqa: S108 - the contract's default; ownership is checked
+STATUS_FILE = "status.json"
+SOCKET_FILE = "entrypoint.sock"
+EMBEDDED = b"embedded"
+DATABASE_NAMES = ("SUPABASE_DB_URL", "DIRECT_URL", "DATABASE_UNPOOLED_URL", "DATABASE_URL")
+
+# Seconds that a process of ours gets to end in `babysit`.
+_BABYSIT_GRACE_S = 5
+
+
+class App:
+    """The app as a process, shared between the hot path, the supervisor and `babysit`."""
+
+    __slots__ = ("argv", "inherited_mask", "others", "pid", "status", "terminal")
+
+    def __init__(self, argv: list[str], inherited_mask: frozenset[int]) -> None:
+        """`argv` is the command; `inherited_mask` the signals that were blocked when we started."""
+        self.argv = argv
+        self.inherited_mask = inherited_mask
+        # None until it is spawned.
+        self.pid: int | None = None
+        # What waitpid said, once the app has ended.
+        self.status: int | None = None
+        # The terminal was given to the app's process group.
+        self.terminal = False
+        # Process groups of ours beside the app's: leaders that `babysit` must end.
+        self.others: set[int] = set()
+
+
+# The one thing that must survive between the hook in entrypoint.pth and __main__.
+current: App | None = None
+
+
+def begin(argv: list[str]) -> App:
+    """Hold all signals, then start the app, unless `MIGRATION_MODE` wants it later.
+
+    Ends the process with 127 or 126 and one line if the app can't be started.
+    """
+    global current  # noqa: PLW0603 - see `current`
+    app = current = App(argv, hold_signals())
+    if mode() not in ("gate", "only"):
+        try:
+            start_app(app)
+        except (OSError, ValueError) as error:
+            os._exit(report_failed_start(app, error))
+    return app
+
+
+def mode() -> str:
+    """`MIGRATION_MODE` as far as it decides whether the app starts now."""
+    return os.environ.get("MIGRATION_MODE", "").strip().lower()
+
+
+def begin_early() -> None:
+    """Called by entrypoint.pth, 5 ms before `python -m` reaches our __main__.
+
+    `site` runs .pth lines before `runpy` is even imported. Anything but a plain start of an app is
+    left to __main__, and so is every failure: `site` would only print it and go on.
+    """
+    argv = app_command(sys.argv[1:])
+    if argv and current is None:  # in a venv, `site` reads every .pth file twice
+        begin(argv)
+
+
+def app_command(arguments: list[str]) -> list[str]:
+    """The app's command among our arguments; empty if they are options for ourselves."""
+    if arguments[:1] == ["--"]:
+        return arguments[1:]
+    if arguments and arguments[0].startswith("-"):
+        return []
+    return arguments
+
+
+def hold_signals() -> frozenset[int]:
+    """Block every catchable signal; the set that was blocked before.
+
+    Blocked, not ignored: the kernel drops a signal sent to PID 1 that has no handler for it, but
+    keeps a blocked one pending.
+    """
+    return frozenset(_signal.pthread_sigmask(_signal.SIG_BLOCK, CATCHABLE))
+
+
+def start_app(app: App) -> None:
+    """Spawn the app into a process group of its own and give it the terminal, if there is one.
+
+    Raises:
+        OSError: The command can't be started.
+        ValueError: It can't even be said to the kernel (a NUL in it).
+    """
+    app.pid = spawn(app.argv, app_environ(dict(os.environb)), app.inherited_mask)
+    app.terminal = share_terminal(app.pid)
+
+
+def report_failed_start(app: App, error: Exception) -> int:
+    """Say why the app can't be started; the exit code a shell would have, 127 or 126."""
+    number = getattr(error, "errno", None)
+    code = 127 if number in (2, 20) else 126  # ENOENT, ENOTDIR
+    reason = {2: "not found", 13: "not executable"}.get(number or 0)
+    say(f"cannot start the app {app.argv[0]!r}: {reason or getattr(error, 'strerror', error)}")
+    return code
+
+
+def spawn(
+    argv: list[str],
+    env: dict[bytes, bytes],
+    mask: frozenset[int],
+    file_actions: tuple[tuple[object, ...], ...] = (),
+) -> int:
+    """Start a program as the leader of a new process group; its pid.
+
+    posix_spawn returns after the exec, so a signal to the group that is sent afterwards can't be
+    lost between fork and setpgid, as it is with dumb-init and `tini -g`.
+
+    Args:
+        argv: The command; looked up in PATH as execvp does.
+        env: Its whole environment, as bytes.
+        mask: The signals it starts with blocked.
+        file_actions: As for `os.posix_spawn`.
+
+    Raises:
+        OSError: It can't be started.
+    """
+
+    def run(program: str, arguments: list[str]) -> int:
+        return os.posix_spawnp(
+            program,
+            arguments,
+            env,
+            file_actions=file_actions,
+            setpgroup=0,
+            setsigmask=mask,
+            setsigdef=_DEFAULT_IN_CHILDREN,
+        )
+
+    try:
+        return run(argv[0], argv)
+    except OSError as error:
+        if error.errno != 8:  # ENOEXEC: a script without "#!", which execvp hands to sh
+            raise
+    path = argv[0] if "/" in argv[0] else _which(argv[0])
+    return run("/bin/sh", ["/bin/sh", path, *argv[1:]])
+
+
+def app_environ(ours: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The app's environment: what we inherited, and where our status is to be found."""
+    env = dict(ours)
+    if env.get(b"LC_CTYPE") in (b"C.UTF-8", b"C.utf8", b"UTF-8") and not _inherited_lc_ctype():
+        del env[b"LC_CTYPE"]  # PEP 538: the interpreter set it, in a container without a locale
+    scrub = env.get(b"ENTRYPOINT_SCRUB_ENV")
+    if scrub:
+        for name in scrub.split(b","):
+            env.pop(name.strip(), None)
+    state_dir = env.get(b"ENTRYPOINT_STATE_DIR", b"").strip() or DEFAULT_STATE_DIR.encode()
+    env[b"ENTRYPOINT_STATUS_FILE"] = state_dir + b"/" + STATUS_FILE.encode()
+    env[b"ENTRYPOINT_SOCKET"] = state_dir + b"/" + SOCKET_FILE.encode()
+    for variable in DATABASE_NAMES:
+        if env.get(os.fsencode(variable)) == EMBEDDED:
+            env[os.fsencode(variable)] = os.fsencode(embedded_url(os.fsdecode(state_dir)))
+    return env
+
+
+def embedded_url(state_dir: str) -> str:
+    """Where the private Postgres of `DATABASE_URL=embedded` answers, before and after it runs."""
+    return f"postgresql://postgres@/postgres?host={os.path.abspath(state_dir)}/postgres"
+
+
+def share_terminal(pid: int) -> bool:
+    """Make the app's group the foreground of our terminal, if the foreground is ours to give."""
+    try:
+        if os.tcgetpgrp(0) != os.getpgrp():
+            return False
+        # Ignored from here on, or our own log lines would stop us in the background.
+        _signal.signal(_signal.SIGTTOU, _signal.SIG_IGN)
+        _signal.signal(_signal.SIGTTIN, _signal.SIG_IGN)
+        os.tcsetpgrp(0, pid)
+        os.killpg(pid, _signal.SIGCONT)  # it may have read too early and been stopped for it
+    except OSError:  # no terminal, closed stdin, or the app is gone already
+        return False
+    return True
+
+
+def take_terminal_back() -> None:
+    """Give the foreground back to our own group, for the shell script that called us."""
+    try:
+        os.tcsetpgrp(0, os.getpgrp())
+    except OSError:
+        pass
+
+
+def exit_code(status: int) -> int:
+    """The exit code of a container for a wait status: the app's own, or 128 + signal."""
+    if os.WIFSIGNALED(status):
+        return SIGNAL_BASE + os.WTERMSIG(status)
+    return os.WEXITSTATUS(status)
+
+
+def say(text: str) -> None:
+    """One line on standard error, come what may."""
+    try:
+        os.write(2, f"entrypoint: {text}\n".encode(errors="backslashreplace"))
+    except OSError:
+        pass
+
+
+def where(error: BaseException) -> str:
+    """What a traceback boils down to on one line: the error and the place that raised it."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None:
+        return repr(error)
+    return f"{error!r} at {place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
+
+
+def babysit(app: App) -> int:
+    """Forward signals and reap until the app has ended; its exit code.
+
+    The duty of PID 1 that remains when the supervisor failed: it needs nothing of what broke.
+    """
+    if app.pid is None:  # it was to start after the migrations
+        return 1
+    _signal.set_wakeup_fd(-1)
+    hold_signals()
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _reap(app)  # the supervisor may have eaten the SIGCHLD that told of it
+    while app.status is None:
+        number = _signal.sigwaitinfo(CATCHABLE).si_signo
+        if number != _signal.SIGCHLD:
+            signal_process(app.pid, number)
+        _reap(app)
+    _end_others(app)
+    return exit_code(app.status)
+
+
+def _reap(app: App) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            if app.status is None:
+                app.status = 0  # nobody left to wait for, and nobody to tell how it ended
+            return
+        if pid == 0:
+            return
+        if pid == app.pid:
+            app.status = status
+        app.others.discard(pid)
+
+
+def _end_others(app: App) -> None:
+    for leader in app.others:
+        signal_group(leader, _signal.SIGTERM)
+    for _ in range(_BABYSIT_GRACE_S):
+        if not app.others:
+            return
+        _signal.sigtimedwait((_signal.SIGCHLD,), 1)
+        _reap(app)
+    for leader in app.others:
+        signal_group(leader, _signal.SIGKILL)
+
+
+def signal_process(pid: int | None, number: int) -> None:
+    """Send a signal to one process; that it has ended already is normal."""
+    try:
+        if pid is not None:
+            os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def signal_group(leader: int, number: int) -> bool:
+    """Send a signal to a process group; whether there was anybody in it."""
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _which(name: str) -> str:
+    for directory in os.get_exec_path():
+        path = os.path.join(directory, name)
+        if os.access(path, os.X_OK):
+            return path
+    return name
+
+
+def _inherited_lc_ctype() -> bool:
+    try:
+        with open("/proc/self/environ", "rb") as block:
+            return b"\0LC_CTYPE=" in b"\0" + block.read()
+    except OSError:  # no /proc: rather pass on what we see
+        return True

@@ -1,0 +1,137 @@
+"""The supervisor's decisions: what an attempt came to, whether to try again, what to say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from entrypoint import launch
+from migrator.report import STATUS_OF, MigrationPhase, MigrationStatus, Report
+
+# Seconds from SIGTERM to SIGKILL for the migrator: a cancelled statement rolls back in well under one.
+MIGRATOR_GRACE_S = 5.0
+MAX_RETRY_DELAY_S = 60.0
+
+# The migrator's exit codes (DESIGN.md section 5) that are worth another attempt.
+RETRYABLE_EXITS = frozenset({69, 75})
+
+
+class Cause(StrEnum):
+    """Why an attempt ended."""
+
+    EXITED = "exited"
+    DEADLINE = "deadline"
+    MEMORY = "memory"
+    STOPPING = "stopping"
+    NOT_STARTED = "not started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one attempt came to.
+
+    Attributes:
+        code: The migrator's exit code, 128 + n for a signal.
+        last: Its last report; None if there was none.
+        detail: What else is known, e.g. why it could not be started.
+    """
+
+    cause: Cause
+    code: int
+    last: Report | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an attempt may use; the part of the settings that decisions depend on."""
+
+    attempts: int
+    retry_delay_s: float
+    timeout_s: float
+    memory_limit_bytes: int
+
+
+def retry_delay_s(outcome: Outcome, attempt: int, limits: Limits) -> float | None:
+    """Seconds to wait before the next attempt; None if this one is final."""
+    if attempt >= limits.attempts or not _is_worth_a_retry(outcome):
+        return None
+    return float(min(limits.retry_delay_s * 2 ** min(attempt - 1, 30), MAX_RETRY_DELAY_S))
+
+
+def conclude(outcome: Outcome, delay_s: float | None, limits: Limits) -> Report:
+    """What to publish after an attempt: the truth, and what a person can do about it."""
+    last = outcome.last or Report(phase=MigrationPhase.PENDING)
+    if outcome.cause is Cause.EXITED and outcome.code == 0:
+        if last.phase in (MigrationPhase.COMPLETED, MigrationPhase.SKIPPED):
+            return last
+        # Exit code 0 without the last report: the pipe was cut, the work was done.
+        return replace(last, phase=MigrationPhase.COMPLETED, current=None, error=None, reason=None)
+
+    phase, error = _verdict(outcome, last, limits)
+    if delay_s is not None:
+        reason = f"next attempt in {delay_s:g} s"
+        return replace(last, phase=MigrationPhase.RETRYING, error=error, reason=reason)
+    return replace(last, phase=phase, error=error, reason=None)
+
+
+def container_exit_code(mode: str, report: Report, migrator_code: int) -> int:
+    """The exit code where no app ran: `MIGRATION_MODE=only`, or a gate that stayed shut."""
+    done = report.phase in (MigrationPhase.COMPLETED, MigrationPhase.SKIPPED)
+    if done and mode == "only":
+        return 0
+    return migrator_code or 1
+
+
+def _is_worth_a_retry(outcome: Outcome) -> bool:
+    match outcome.cause:
+        case Cause.EXITED:
+            # Death by a signal that isn't ours: somebody's kill, or the kernel's. Safe to repeat.
+            return outcome.code in RETRYABLE_EXITS or outcome.code > launch.SIGNAL_BASE
+        case Cause.DEADLINE:
+            # The same statements would take as long again; waiting for others may end.
+            return outcome.last is None or outcome.last.phase in (
+                MigrationPhase.CONNECTING,
+                MigrationPhase.WAITING_FOR_LOCK,
+            )
+        case Cause.MEMORY | Cause.STOPPING | Cause.NOT_STARTED:
+            return False
+
+
+def _verdict(outcome: Outcome, last: Report, limits: Limits) -> tuple[MigrationPhase, str]:
+    where = f" while applying {last.current}" if last.current else ""
+    match outcome.cause:
+        case Cause.DEADLINE:
+            return MigrationPhase.TIMED_OUT, (
+                f"timed out after {limits.timeout_s:g} s{where or f' ({last.phase})'}"
+                f"{_what_it_said(last)}; raise MIGRATION_TIMEOUT or make the migration smaller"
+            )
+        case Cause.MEMORY:
+            mib = limits.memory_limit_bytes // (1024 * 1024)
+            return MigrationPhase.FAILED, (
+                f"stopped{where}: the migrator used more than {mib} MiB; raise MIGRATION_MAX_MEMORY_MB"
+                f"{_what_it_said(last)}"
+            )
+        case Cause.STOPPING:
+            return MigrationPhase.ABORTED, (
+                last.error or f"stopped with the app{where}; the next start takes it from there"
+            )
+        case Cause.NOT_STARTED:
+            return MigrationPhase.FAILED, f"cannot start the migrator: {outcome.detail}"
+        case Cause.EXITED:
+            if outcome.code > launch.SIGNAL_BASE:
+                number = outcome.code - launch.SIGNAL_BASE
+                hint = "; out of memory?" if number in (6, 9, 11) else ""
+                return MigrationPhase.FAILED, (
+                    f"the migrator was killed by signal {number}{where}{hint}"
+                    "; whatever it had not committed, the server rolls back"
+                )
+            said = last.error if STATUS_OF[last.phase] is not MigrationStatus.RUNNING else None
+            return MigrationPhase.FAILED, (
+                said or f"the migrator ended with exit code {outcome.code}{where}; see its log"
+            )
+
+
+def _what_it_said(last: Report) -> str:
+    """The migrator's own last words, if it had the time for some."""
+    return f" ({last.error})" if last.error else ""

@@ -1,0 +1,84 @@
+"""The supervisor's settings, read once from a mapping."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from migrator import env, variables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the supervisor needs to know; see `migrator.variables` for names and defaults.
+
+    Attributes:
+        skip_reason: Why migrations are switched off here; None if they are on.
+        embedded: A private Postgres is wanted.
+        attempts: How often the migrator may be started, the first time included.
+        secrets: Values that must never be shown.
+        problems: What is wrong with the environment, one sentence each.
+    """
+
+    mode: str
+    skip_reason: str | None
+    embedded: bool
+    timeout_s: float
+    attempts: int
+    retry_delay_s: float
+    memory_limit_bytes: int
+    state_dir: str
+    http_port: int | None
+    stop_grace_s: float
+    service: str
+    environment: str | None
+    version: str | None
+    log_level: str
+    log_format: str | None
+    log_output: str | None
+    secrets: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], read_text: Callable[[str], str]) -> Settings:
+        """Read the environment; what is wrong takes its default and is named in `problems`."""
+        read = env.Reader(environ, read_text)
+        database = read.get(variables.DATABASE)
+        key = read.get(variables.REST_KEY)
+        environment = read.get(variables.ENVIRONMENT)
+        return cls(
+            mode=read.get(variables.MODE),
+            skip_reason=_skip_reason(read, environ, environment),
+            embedded=database == "embedded",
+            timeout_s=read.get(variables.TIMEOUT),
+            attempts=1 + read.get(variables.RETRY_COUNT),
+            retry_delay_s=read.get(variables.RETRY_DELAY),
+            memory_limit_bytes=read.get(variables.MAX_MEMORY) * variables.MIB,
+            state_dir=os.path.abspath(read.get(variables.STATE_DIR)),
+            http_port=read.get(variables.HTTP_PORT),
+            stop_grace_s=read.get(variables.STOP_GRACE),
+            service=read.get(variables.SERVICE),
+            environment=environment,
+            version=read.get(variables.VERSION),
+            log_level=read.get(variables.LOG_LEVEL),
+            log_format=read.get(variables.LOG_FORMAT),
+            log_output=read.get(variables.LOG_OUTPUT),
+            secrets=tuple(value for value in (database, key) if value and value != "embedded"),
+            problems=tuple(read.problems),
+        )
+
+
+def _skip_reason(read: env.Reader, environ: Mapping[str, str], environment: str | None) -> str | None:
+    allowed = read.get(variables.ENVIRONMENTS)
+    if read.get(variables.SKIP):
+        return f"SKIP_MIGRATIONS={environ.get('SKIP_MIGRATIONS')}"
+    if not read.get(variables.ENABLED):
+        return f"MIGRATION_ENABLED={environ.get('MIGRATION_ENABLED')}"
+    wanted = " or ".join(allowed)
+    if environment is None:
+        return f"NODE_ENV is not set; migrations run where it is {wanted}"
+    if environment.lower() not in {name.lower() for name in allowed}:
+        name, _ = read.named(variables.ENVIRONMENT)
+        return f"{name}={environment}; migrations run where it is {wanted}"
+    return None

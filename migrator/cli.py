@@ -1,0 +1,276 @@
+"""The command line of the migrator."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from migrator import direct, embedded
+from migrator import log as logs
+from migrator import migration as files
+from migrator.errors import ConfigError, MigratorError, Redactor, Unavailable
+from migrator.log import Log
+from migrator.migrate import Engine, Teller
+from migrator.plan import HistoryRow
+from migrator.report import MigrationPhase, Report, encode
+from migrator.settings import Settings
+from migrator.store import Store
+
+_FIRST_KNOCK_S = 0.1
+_LAST_KNOCK_S = 1.0
+INTERRUPTED = 128
+
+_EPILOG = """\
+exit codes: 0 done, 1 a migration failed, 2 usage, 65 files don't fit the history,
+            69 database unreachable, 75 lock busy or lost, 78 configuration
+example:    DATABASE_URL=postgresql://user:password@host/database migrator up"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.command is None and not options.run:
+        _parser().print_help(sys.stderr)
+        return 2
+    try:
+        settings = Settings.from_env(os.environ, lambda path: Path(path).read_text("utf-8"), os.path.isdir)
+    except ConfigError as error:
+        return _refuse_settings(error)
+    redact = Redactor(settings.secrets)
+    log = logs.configure(
+        component="migration-runner",
+        level=settings.log_level,
+        mask=redact,
+        **logs.destination(os.environ, log_format=settings.log_format, output=settings.log_output),
+    )
+    if settings.ignored_runner:
+        log.warning(
+            "settings.ignored",
+            reason="USE_NODE_MIGRATIONS=false asks for the shell runner, which this version doesn't have; "
+            "the SQL files are applied directly",
+        )
+    session = _Session(settings, log, redact)
+    if options.command == "status":
+        return session.run(lambda: session.status(as_json=options.json))
+    return session.run(session.up)
+
+
+class _Session:
+    """One command, from settings to exit code."""
+
+    def __init__(self, settings: Settings, log: Log, redact: Redactor) -> None:
+        self._settings = settings
+        self._log = log
+        self._redact = redact
+        # Random, so that two containers with one name and pid are told apart.
+        self._holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(3)}"
+        self._teller = Teller(_reporter(settings.report_fd, redact))
+        self._signal = 0
+
+    def run(self, command: Callable[[], Any]) -> int:
+        """Run a coroutine function on uvloop; errors become messages and exit codes."""
+        import uvloop
+
+        async def interruptible() -> int:
+            task = asyncio.current_task()
+            assert task is not None
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._interrupt, number, task)
+            self._watch_supervisor(task)
+            return int(await command())
+
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(interruptible())
+        except asyncio.CancelledError:
+            return self._say_aborted()
+        except MigratorError as error:
+            return self._fail(str(error), error.exit_code)
+        except MemoryError:
+            return self._fail("out of memory; raise MIGRATION_MAX_MEMORY_MB", 1)
+
+    async def up(self) -> int:
+        if not self._settings.directories:
+            reason = "there is no migrations directory (looked for supabase/migrations, migrations)"
+            self._teller(MigrationPhase.SKIPPED, reason=reason)
+            self._say(f"nothing to do: {reason}")
+            return 0
+        self._settings.require_database()
+        async with embedded.running(self._settings):
+            engine = Engine(
+                settings=self._settings,
+                open_store=self._open_store,
+                holder=self._holder,
+                tell=self._teller,
+                log=self._log,
+            )
+            done = await engine.up()
+        total = self._teller.report.applied
+        self._log.info("migration.completed", applied=total, new=done, duration_ms=self._teller.elapsed_ms)
+        self._say(f"{done} applied, {total} in all, nothing pending")
+        return 0
+
+    async def status(self, *, as_json: bool) -> int:
+        found = files.load(
+            self._settings.directories, self._settings.environment, chosen=self._settings.chosen
+        )
+        dsn = self._settings.require_database()
+        async with embedded.running(self._settings), self._open_store() as store:
+            history = await store.history() or []
+            holder = await store.holder() if history else None
+        rows = _status_rows(found.migrations, history)
+        pending = sum(row["state"] != "applied" for row in rows if row["state"] != "missing")
+        if as_json:
+            document = {
+                "database": str(dsn),
+                "pending": pending,
+                "holder": holder.name if holder else None,
+                "migrations": rows,
+            }
+            print(json.dumps(document, indent=2))
+            return 0
+        for row in rows:
+            print(f"{row['state']:9} {row['executedAt'] or '':24} {row['filename']}")
+        print(f"{len(rows)} migrations, {pending} pending, on {dsn}")
+        if holder:
+            print(f"{holder.name} has been migrating for {holder.held_s:.0f} s")
+        return 0
+
+    @asynccontextmanager
+    async def _open_store(self) -> AsyncIterator[Store]:
+        """A store over a new connection; knocks for a while where somebody waits with us."""
+        dsn = self._settings.require_database()
+        give_up_s = time.monotonic() + self._settings.connect_wait_s
+        pause_s = _FIRST_KNOCK_S
+        while True:
+            try:
+                opened = direct.connect(dsn, f"migrator/{self._holder}")
+                transport = await opened.__aenter__()
+                break
+            except Unavailable as error:
+                if time.monotonic() + pause_s > give_up_s:
+                    raise
+                self._log.debug("database.unreachable", reason=str(error))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LAST_KNOCK_S)
+        try:
+            yield Store(transport, self._settings.schema)
+        finally:
+            await opened.__aexit__(None, None, None)
+
+    def _interrupt(self, number: int, task: asyncio.Task[int]) -> None:
+        if not self._signal:
+            self._signal = number
+            task.cancel()
+
+    def _watch_supervisor(self, task: asyncio.Task[int]) -> None:
+        """Stop when nobody reads our reports any more: the supervisor was killed, and the container with it."""
+        fd = self._settings.report_fd
+        if fd is None:
+            return
+
+        def closed() -> None:
+            asyncio.get_running_loop().remove_reader(fd)
+            self._interrupt(signal.SIGTERM, task)
+
+        # The write end of a pipe is never readable; it wakes only for the error of having no reader.
+        asyncio.get_running_loop().add_reader(fd, closed)
+
+    def _say_aborted(self) -> int:
+        name = signal.Signals(self._signal).name if self._signal else "cancelled"
+        if self._teller.report.phase is not MigrationPhase.ABORTED:
+            self._teller(MigrationPhase.ABORTED, error=f"stopped by {name}: nothing was being applied")
+        self._log.warning("migration.aborted", reason=self._teller.report.error)
+        return INTERRUPTED + self._signal
+
+    def _fail(self, message: str, code: int) -> int:
+        message = self._redact(message)
+        self._teller(MigrationPhase.FAILED, error=message, current=self._teller.report.current)
+        self._log.error("migration.failed", reason=message, exit_code=code)
+        return code
+
+    def _say(self, text: str) -> None:
+        """For the person who runs us by hand; under a supervisor stdout belongs to the app."""
+        if self._settings.report_fd is None:
+            print(self._redact(text))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="migrator",
+        description="Bring a Postgres database up to date from SQL files.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=metadata.version("entrypoint"))
+    parser.add_argument("--run", action="store_true", help="the same as the command up")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("up", help="apply what is pending")
+    status = commands.add_parser("status", help="which migrations are applied and which are pending")
+    status.add_argument("--json", action="store_true", help="for machines")
+    return parser
+
+
+def _refuse_settings(error: ConfigError) -> int:
+    """Settings can't be trusted yet, so the log's can't either: the defaults say what is wrong."""
+    log = logs.configure(
+        component="migration-runner",
+        level="info",
+        mask=Redactor(()),
+        **logs.destination(os.environ, log_format=None, output=None),
+    )
+    fd = os.environ.get("MIGRATOR_REPORT_FD", "")
+    tell = _reporter(int(fd) if fd.isdecimal() else None, Redactor(()))
+    tell(Report(phase=MigrationPhase.FAILED, error=str(error)))
+    log.error("settings.refused", reason=str(error), exit_code=error.exit_code)
+    return error.exit_code
+
+
+def _reporter(fd: int | None, redact: Redactor) -> Callable[[Report], None]:
+    def tell(report: Report) -> None:
+        if fd is None:
+            return
+        shown = replace(
+            report,
+            error=report.error and redact(report.error),
+            reason=report.reason and redact(report.reason),
+        )
+        try:
+            os.write(fd, encode(shown))
+        except OSError:  # nobody reads any more; `_watch_supervisor` deals with it
+            pass
+
+    return tell
+
+
+def _status_rows(migrations: tuple[files.Migration, ...], history: list[HistoryRow]) -> list[dict[str, Any]]:
+    rows = {row.version: row for row in history}
+    listed = []
+    for migration in migrations:
+        row = rows.pop(migration.version, None)
+        state = "pending"
+        if row is not None:
+            state = "applied" if row.finished else "half done"
+            if row.finished and row.checksum != migration.checksum:
+                state = "changed"
+        listed.append(_status_row(migration.version, migration.filename, state, row))
+    listed += [_status_row(row.version, row.filename, "missing", row) for row in rows.values()]
+    return sorted(listed, key=lambda row: str(row["filename"]))
+
+
+def _status_row(version: str, filename: str, state: str, row: HistoryRow | None) -> dict[str, Any]:
+    executed_at = logs.timestamp(row.executed_at) if row else None
+    return {"version": version, "filename": filename, "state": state, "executedAt": executed_at}

@@ -1,0 +1,162 @@
+"""Typed reading of a mapping of environment variables, with all errors told at once.
+
+Pure: the mapping and the function that reads secret files are handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+# No slots: with them, `Variable[...](...)` fails in typing (python/cpython#90562).
+@dataclass(frozen=True, kw_only=True)
+class Variable(Generic[T]):
+    """One setting: under which names it is looked up, what it may hold, and what it means.
+
+    Attributes:
+        names: Looked up in this order; the first one that is set wins. Empty counts as not set.
+        parse: Turns the text into the value; raises ValueError saying what is allowed.
+        default: The value when no name is set or the text is wrong.
+        shown_default: The default as the reference shows it.
+        help: One sentence for the reference.
+        secret: Whether the value must never be shown. Secrets can also come as `NAME_FILE`.
+    """
+
+    names: tuple[str, ...]
+    parse: Callable[[str], T]
+    default: T
+    shown_default: str
+    help: str
+    secret: bool = False
+
+
+class Reader:
+    """Reads variables from a mapping and collects what is wrong with them in `problems`."""
+
+    def __init__(self, environ: Mapping[str, str], read_text: Callable[[str], str]) -> None:
+        """Read from `environ`; `read_text` reads the file that a `NAME_FILE` variable names."""
+        self._environ = environ
+        self._read_text = read_text
+        self.problems: list[str] = []
+
+    def get(self, variable: Variable[T]) -> T:
+        """The variable's value, or its default if it isn't set or is wrong."""
+        return self.named(variable)[1]
+
+    def named(self, variable: Variable[T]) -> tuple[str | None, T]:
+        """Like `get`, with the name that decided (None: not set)."""
+        for name in variable.names:
+            raw = self._raw(name, secret=variable.secret)
+            if not raw:
+                continue
+            try:
+                return name, variable.parse(raw)
+            except ValueError as error:
+                held = "(hidden)" if variable.secret else repr(raw)
+                self.problems.append(f"cannot use {name}={held}: {error}")
+                return name, variable.default
+        return None, variable.default
+
+    def _raw(self, name: str, *, secret: bool) -> str:
+        direct = self._environ.get(name, "")
+        path = self._environ.get(f"{name}_FILE", "") if secret else ""
+        if not path:
+            return direct
+        if direct:
+            self.problems.append(f"cannot use both {name} and {name}_FILE: unset one of them")
+            return direct
+        try:
+            held = self._read_text(path).rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
+            self.problems.append(f"cannot read {name}_FILE={path!r}: {reason}")
+            return ""
+        if not held:
+            self.problems.append(f"cannot use {name}_FILE={path!r}: the file is empty")
+        return held
+
+
+def text(raw: str) -> str:
+    """Any text, without the white space around it."""
+    return raw.strip()
+
+
+def optional_text(raw: str) -> str | None:
+    """Any text, for settings whose default is to have none."""
+    return raw.strip() or None
+
+
+def flag(raw: str) -> bool:
+    """A yes or no, in the spellings that people use."""
+    match raw.strip().lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+        case _:
+            raise ValueError("must be true or false")
+
+
+def whole(*, minimum: int, maximum: int) -> Callable[[str], int]:
+    """A whole number within bounds."""
+
+    def parse(raw: str) -> int:
+        allowed = f"must be a whole number from {minimum} to {maximum}"
+        try:
+            value = int(raw)
+        except ValueError:
+            raise ValueError(allowed) from None
+        if not minimum <= value <= maximum:
+            raise ValueError(allowed)
+        return value
+
+    return parse
+
+
+def optional_whole(*, minimum: int, maximum: int) -> Callable[[str], int | None]:
+    """A whole number within bounds, for settings whose default is to have none."""
+    return whole(minimum=minimum, maximum=maximum)
+
+
+def seconds(*, minimum: float, maximum: float = 86_400) -> Callable[[str], float]:
+    """A duration in seconds, fractions allowed."""
+
+    def parse(raw: str) -> float:
+        allowed = f"must be a number of seconds from {minimum:g} to {maximum:g}"
+        try:
+            value = float(raw)
+        except ValueError:
+            raise ValueError(allowed) from None
+        if not minimum <= value <= maximum:  # also false for nan
+            raise ValueError(allowed)
+        return value
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of a few words, in any case."""
+
+    def parse(raw: str) -> str:
+        value = raw.strip().lower()
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return value
+
+    return parse
+
+
+def listed(separator: str) -> Callable[[str], tuple[str, ...]]:
+    """Several texts; empty ones don't count."""
+
+    def parse(raw: str) -> tuple[str, ...]:
+        values = tuple(part.strip() for part in raw.split(separator) if part.strip())
+        if not values:
+            raise ValueError(f"must name at least one, separated by {separator!r}")
+        return values
+
+    return parse

@@ -1,0 +1,109 @@
+"""The errors of the migrator: the class says what to do next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+
+class MigratorError(Exception):
+    """Anything the migrator ends with that isn't success.
+
+    Attributes:
+        exit_code: What the process exits with.
+        retryable: Whether trying again later can help.
+    """
+
+    exit_code = 1
+    retryable = False
+
+
+class MigrationFailed(MigratorError):
+    """The database refused a migration's SQL."""
+
+
+class UsageError(MigratorError):
+    """The command line makes no sense."""
+
+    exit_code = 2
+
+
+class PlanError(MigratorError):
+    """The files don't fit each other or the history."""
+
+    exit_code = 65
+
+
+class Unavailable(MigratorError):
+    """The database can't be reached, or went away."""
+
+    exit_code = 69
+    retryable = True
+
+
+class LeaseBusy(MigratorError):
+    """Somebody else migrates, or holds what we need, and didn't finish in time."""
+
+    exit_code = 75
+    retryable = True
+
+
+class LeaseLost(MigratorError):
+    """Somebody else took over, or a person removed the lock row."""
+
+    exit_code = 75
+    retryable = True
+
+
+class Conflict(MigratorError):
+    """A lock timeout, deadlock or serialization failure: the same file may well pass later."""
+
+    exit_code = 75
+    retryable = True
+
+
+class ConfigError(MigratorError):
+    """A setting is missing or wrong, or doesn't let us in."""
+
+    exit_code = 78
+
+
+# What PostgreSQL's error codes (appendix A of its manual) mean for us, by code or by class.
+# Everything else is MigrationFailed.
+_BY_SQLSTATE: dict[str, type[MigratorError]] = {
+    "MG001": LeaseLost,
+    "08": Unavailable,
+    "53300": Unavailable,  # too many connections
+    "57P01": Unavailable,  # admin shutdown
+    "57P02": Unavailable,  # crash shutdown
+    "57P03": Unavailable,  # cannot connect now: starting up
+    "57P05": Unavailable,  # idle session timeout
+    "58": Unavailable,  # I/O errors of the server
+    "40": Conflict,  # deadlock, serialization failure
+    "55P03": Conflict,  # lock timeout
+    "28": ConfigError,  # wrong user, password or pg_hba.conf
+    "3D000": ConfigError,  # no such database
+}
+
+
+def from_sqlstate(sqlstate: str | None) -> type[MigratorError]:
+    """The error class for a SQLSTATE (five characters; None: none given)."""
+    code = sqlstate or ""
+    return _BY_SQLSTATE.get(code) or _BY_SQLSTATE.get(code[:2]) or MigrationFailed
+
+
+class Redactor:
+    """Replaces known secrets by `***` wherever they would be shown."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        """Longer secrets go first, so that one containing another leaves no tail."""
+        self._secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+
+    def __call__(self, shown: str) -> str:
+        """The text without any of the secrets, nor a password literal in SQL."""
+        for secret in self._secrets:
+            shown = shown.replace(secret, "***")
+        return _PASSWORD_LITERAL.sub(r"\1'***'", shown)
+
+
+_PASSWORD_LITERAL = re.compile(r"(?i)\b(password\s+)E?'(?:[^'\\]|''|\\.)*'?")

@@ -1,0 +1,89 @@
+"""The lease: taken without waiting, kept alive while the work lasts, given back at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from migrator.errors import LeaseLost, MigratorError
+from migrator.log import Log
+from migrator.store import Lease, Store
+
+# The heartbeat comes three times in a lease's lifetime: two may be late.
+_BEATS_PER_TTL = 3
+_RELEASE_S = 2.0
+
+StoreFactory = Callable[[], AbstractAsyncContextManager[Store]]
+
+
+async def try_acquire(store: Store, holder: str, ttl_s: float) -> Lease | None:
+    """Take the lease if nobody living has it; None if somebody does.
+
+    On a direct connection the session advisory lock comes first. The server frees it when the
+    session ends, however it ends, so that a dead holder's lease can be taken at once.
+    """
+    session = not store.transport.pooled
+    if session and not await store.lock_session():
+        # Somebody has it. One whose lease ran out and who executes nothing is frozen: end it.
+        await store.evict()
+        return None
+    return await store.acquire(holder, ttl_s, session=session)
+
+
+@asynccontextmanager
+async def keep(
+    store: Store, lease: Lease, *, ttl_s: float, open_store: StoreFactory, log: Log
+) -> AsyncIterator[None]:
+    """Keep the lease while the body runs, and give it back afterwards.
+
+    Heartbeats have a connection of their own, opened for the first of them: the working one is
+    busy for as long as a migration takes.
+
+    Raises:
+        LeaseLost: Somebody else has it, or its row was deleted; the body is cancelled.
+    """
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            beat = tasks.create_task(_beat(lease, ttl_s, open_store, log), name="heartbeat")
+            try:
+                yield
+            finally:
+                beat.cancel()
+    except BaseExceptionGroup as group:
+        # One of the two ended and cancelled the other; what it ended with is the news.
+        raise group.exceptions[0] from None
+    finally:
+        await _release(store, lease, log)
+
+
+async def _beat(lease: Lease, ttl_s: float, open_store: StoreFactory, log: Log) -> None:
+    pause_s = ttl_s / _BEATS_PER_TTL
+    await asyncio.sleep(pause_s)
+    while True:
+        try:
+            async with open_store() as store:
+                while True:
+                    if not await store.renew(lease, ttl_s):
+                        log.error("lease.lost", holder=lease.holder, token=lease.token)
+                        raise LeaseLost(
+                            "cannot go on: the migration lock was taken over or removed; trying again"
+                        )
+                    await asyncio.sleep(pause_s)
+        except LeaseLost:
+            raise
+        except MigratorError as error:
+            # A late heartbeat can't break a running migration: its transaction holds the row.
+            log.warning("lease.unrenewed", reason=str(error))
+            await asyncio.sleep(pause_s)
+
+
+async def _release(store: Store, lease: Lease, log: Log) -> None:
+    try:
+        async with asyncio.timeout(_RELEASE_S):
+            await store.release(lease)
+    except (MigratorError, TimeoutError) as error:
+        # It frees itself when the session ends, or else when it expires.
+        log.warning("lease.unreleased", reason=str(error))
+    else:
+        log.debug("lease.released", token=lease.token)

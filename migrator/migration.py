@@ -1,0 +1,165 @@
+"""Migration files: which there are, what they are called, and what they hold."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrator.errors import ConfigError, PlanError
+
+_NAME = re.compile(r"([0-9]+)_(.*)\.sql", re.DOTALL)
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One file. Its text stays on disk: a thousand of them needn't fit into the memory limit.
+
+    Attributes:
+        version: The digits before the first `_`, as text: any number of them, not always a date.
+        name: What follows, without `.sql`.
+        checksum: `sha256:` and 64 hex digits; see `checksum`.
+    """
+
+    version: str
+    name: str
+    path: Path
+    checksum: str
+
+    @property
+    def filename(self) -> str:
+        """The file's name without its directory."""
+        return self.path.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What is in the directories.
+
+    Attributes:
+        migrations: In the order in which they are applied.
+        warnings: What looks odd, one sentence each.
+    """
+
+    migrations: tuple[Migration, ...]
+    warnings: tuple[str, ...]
+
+
+def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) -> Found:
+    """Read the migrations of all directories.
+
+    Args:
+        directories: Where to look, and in their sub-directory called `environment`.
+        environment: What this deployment is called.
+        chosen: Somebody named the directories, so a missing one is an error.
+
+    Raises:
+        ConfigError: A directory doesn't exist or can't be read.
+        PlanError: Two files have one version, or a file can't be read as UTF-8.
+    """
+    paths: list[Path] = []
+    for directory in directories:
+        if chosen and not directory.is_dir():
+            raise ConfigError(
+                f"cannot find the migrations directory {str(directory)!r}: correct MIGRATIONS_DIR"
+            )
+        paths += _files(directory)
+        if environment and (directory / environment).is_dir():
+            paths += _files(directory / environment)
+    migrations, skipped = [], []
+    for path in paths:
+        matched = _NAME.fullmatch(path.name)
+        if path.name.endswith(".down.sql"):
+            continue  # the way back; never applied on the way up
+        if matched is None:
+            skipped.append(path.name)
+            continue
+        migrations.append(
+            Migration(version=matched[1], name=matched[2], path=path, checksum=checksum(read_text(path)))
+        )
+    # By file name, as the Supabase CLI does; across directories too.
+    migrations.sort(key=lambda migration: migration.filename)
+    _refuse_duplicates(migrations)
+    return Found(migrations=tuple(migrations), warnings=_warnings(migrations, skipped))
+
+
+def read_text(path: Path) -> str:
+    """The file's text, without a byte order mark, line ends as they are.
+
+    Raises:
+        PlanError: It can't be read, or isn't UTF-8.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PlanError(f"cannot read {path.name}: {error.strerror}; make it readable") from error
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise PlanError(f"cannot read {path.name}: it is UTF-16; save it as UTF-8")
+    try:
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise PlanError(
+            f"cannot read {path.name}: line {line} isn't UTF-8; save the file as UTF-8"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise PlanError(f"cannot read {path.name}: line {line} holds a NUL character; remove it")
+    return text
+
+
+def checksum(text: str) -> str:
+    """What identifies a file's content: line ends, byte order mark and trailing white space don't count.
+
+    A fifth of all edits to committed migrations change nothing else (reference/real-projects.md).
+    """
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    meant = "\n".join(line.rstrip() for line in lines).rstrip()
+    return "sha256:" + hashlib.sha256(meant.encode()).hexdigest()
+
+
+def _files(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if not path.is_dir())
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the migrations directory {str(directory)!r}: {error.strerror}"
+        ) from error
+
+
+def _refuse_duplicates(migrations: Iterable[Migration]) -> None:
+    seen: dict[str, Migration] = {}
+    for migration in migrations:
+        other = seen.setdefault(migration.version, migration)
+        if other is not migration:
+            raise PlanError(
+                f"cannot tell {other.path} and {migration.path} apart: both have version "
+                f"{migration.version}; rename one of them"
+            )
+
+
+def _warnings(migrations: Sequence[Migration], skipped: Sequence[str]) -> tuple[str, ...]:
+    warnings = []
+    if skipped:
+        warnings.append(f"skipped, since the name isn't <version>_<description>.sql: {_listed(skipped)}")
+    by_number = sorted(migrations, key=lambda migration: int(migration.version))
+    if [one.version for one in by_number] != [one.version for one in migrations]:
+        odd = [
+            one.filename
+            for one, other in zip(migrations, by_number, strict=True)
+            if one.version != other.version
+        ]
+        warnings.append(
+            "versions of different lengths: applied in the order of file names, not of numbers: "
+            + _listed(odd)
+        )
+    return tuple(warnings)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,113 @@
+"""What is to be done: files against history. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from migrator.errors import PlanError
+from migrator.migration import Migration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRow:
+    """One row of `migration_history`.
+
+    Attributes:
+        finished: False: begun, but not brought to its end.
+        statements_done: Of a file that can't run in one transaction: how far it came.
+    """
+
+    version: str
+    filename: str
+    checksum: str
+    executed_at: datetime
+    finished: bool = True
+    statements_done: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to apply, in order, and what looks odd.
+
+    Attributes:
+        applied: How many of the files are applied.
+    """
+
+    pending: tuple[Migration, ...]
+    applied: int
+    warnings: tuple[str, ...]
+
+
+def make(migrations: Sequence[Migration], history: Iterable[HistoryRow], *, refuse_changed: bool) -> Plan:
+    """Compare the files with the history, by version: a renamed file is still the same migration.
+
+    Raises:
+        PlanError: An applied file was edited (if that is refused), or one was left half done in a
+            way that no one can go on from.
+    """
+    rows = {row.version: row for row in history}
+    pending: list[Migration] = []
+    applied: list[Migration] = []
+    changed: list[str] = []
+    for migration in migrations:
+        row = rows.get(migration.version)
+        if row is None:
+            pending.append(migration)
+            continue
+        if not row.finished:
+            _refuse_unless_resumable(migration, row)
+            pending.append(migration)
+            continue
+        applied.append(migration)
+        if row.checksum != migration.checksum:
+            changed.append(f"{migration.filename} differs from what was applied on {_day(row.executed_at)}")
+    if changed and refuse_changed:
+        raise PlanError(
+            f"cannot go on: {'; '.join(changed)}; restore the file and add a new migration instead, "
+            "or set MIGRATION_CHANGED_FILES=warn"
+        )
+    return Plan(
+        pending=tuple(pending),
+        applied=len(applied),
+        warnings=(*changed, *_missing(migrations, rows), *_out_of_order(pending, applied)),
+    )
+
+
+def _refuse_unless_resumable(migration: Migration, row: HistoryRow) -> None:
+    settle = "look what is there, then delete its row from migration_history to run it from the start"
+    if row.statements_done is None:
+        raise PlanError(
+            f"cannot go on: {migration.filename} ended its own transaction on {_day(row.executed_at)}, "
+            f"so that it may be half done; {settle}"
+        )
+    if row.checksum != migration.checksum:
+        raise PlanError(
+            f"cannot go on: {migration.filename} was applied up to statement {row.statements_done} and "
+            f"edited since; restore it to have it finished, or {settle}"
+        )
+
+
+def _missing(migrations: Iterable[Migration], rows: dict[str, HistoryRow]) -> list[str]:
+    known = {migration.version for migration in migrations}
+    gone = [row for version, row in rows.items() if version not in known]
+    return [
+        f"{row.filename} was applied on {_day(row.executed_at)}, but the file is missing"
+        for row in sorted(gone, key=lambda row: row.filename)
+    ]
+
+
+def _out_of_order(pending: Sequence[Migration], applied: Sequence[Migration]) -> list[str]:
+    if not applied:
+        return []
+    newest = max(applied, key=lambda migration: migration.filename)
+    return [
+        f"{migration.filename} comes out of order: {newest.filename} is applied already"
+        for migration in pending
+        if migration.filename < newest.filename
+    ]
+
+
+def _day(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC")

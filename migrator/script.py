@@ -1,0 +1,262 @@
+"""What a migration's text means: its statements, and whether they can share one transaction.
+
+Statements are told apart by PostgreSQL's own parser, never by searching for words. The parser is
+loaded only for files in which such a word occurs at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from migrator.errors import PlanError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One statement; `offset` is where it begins in the file, in characters from 0."""
+
+    text: str
+    offset: int
+
+    @property
+    def first_line(self) -> str:
+        """Its first line, for people."""
+        return self.text.split("\n", 1)[0].strip()[:200]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """A file, understood.
+
+    Attributes:
+        text: What to send, of the same length as the file, so that positions agree.
+        steps: The statements to run one by one, each with whether it can run in a transaction;
+            empty if the whole text runs in one.
+        understood: The parser knew all of it.
+    """
+
+    text: str
+    steps: tuple[tuple[Statement, bool], ...] = ()
+    understood: bool = True
+
+
+# Where none of these occurs, there is nothing but plain statements in the file.
+_WORTH_A_LOOK = re.compile(
+    r"\b(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex|concurrently|system|database"
+    r"|tablespace|subscription)\b|\bfrom\s+stdin\b|^\\",
+    re.IGNORECASE | re.MULTILINE,
+)
+# Statements that begin otherwise are never special; the parser decides about the rest.
+_CANDIDATE = re.compile(
+    r"(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex)\b"
+    r"|(create|drop|alter)\b(?=.*\b(concurrently|system|database|tablespace|subscription)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+_COPY_DATA = re.compile(r"^\s*copy\b[^;]*\bfrom\s+stdin\b", re.IGNORECASE | re.MULTILINE)
+_RESTRICT = re.compile(r"^\\(un)?restrict[ \t]+\w+[ \t]*\r?$", re.MULTILINE)
+_META = re.compile(r"^\\[a-z!?;]+", re.IGNORECASE | re.MULTILINE)
+
+_BEGIN = frozenset({"TRANS_STMT_BEGIN", "TRANS_STMT_START"})
+_SAVEPOINTS = frozenset({"TRANS_STMT_SAVEPOINT", "TRANS_STMT_RELEASE", "TRANS_STMT_ROLLBACK_TO"})
+
+
+def understand(text: str, filename: str) -> Script:
+    """What the text of a file means.
+
+    Raises:
+        PlanError: It holds what only psql could run, or ends transactions in a way that would
+            leave it half done.
+    """
+    if not _WORTH_A_LOOK.search(text):
+        return Script(text=text)
+    found = split(text)
+    if found is None:
+        text = _without_psql(text, filename)
+        found = split(text)
+    if found is None:  # a syntax error, or syntax that the server knows and the parser doesn't
+        return Script(text=text, understood=False)
+    kinds = [_kind(statement) for statement in found]
+    text, kinds = _without_own_transactions(text, found, kinds, filename)
+    if not any(kind == "alone" for kind in kinds):
+        return Script(text=text)
+    steps = [(statement, kind != "alone") for statement, kind in zip(found, kinds, strict=True)]
+    for statement, kind in zip(found, kinds, strict=True):
+        if kind == "transaction":
+            raise PlanError(
+                f"cannot apply {filename}: {_at(text, statement.offset)}: {statement.first_line!r} in a file "
+                "with statements that can't run in a transaction; give those a file of their own"
+            )
+    return Script(text=text, steps=tuple(steps))
+
+
+def split(text: str) -> list[Statement] | None:
+    """The statements of a text; None if it can't be parsed."""
+    from migrator import parser  # late: 7 MB of shared library that most starts don't need
+
+    spans = parser.split(text)
+    return None if spans is None else list(_statements(text, spans))
+
+
+def line_and_column(text: str, offset: int) -> tuple[int, int]:
+    """Where in a text an offset is, both counted from 1."""
+    before = text[: max(0, min(offset, len(text)))]
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+
+def index_of(statement: Statement) -> tuple[str | None, str] | None:
+    """Schema (None: from the search path) and name of the index that a CREATE INDEX names."""
+    node = _tree(statement).get("IndexStmt")
+    if not node or "idxname" not in node:
+        return None
+    return node.get("relation", {}).get("schemaname"), node["idxname"]
+
+
+def _statements(text: str, spans: list[tuple[int, int]]) -> Iterator[Statement]:
+    encoded = text.encode()
+    ascii_only = len(encoded) == len(text)
+    end_bytes = end_chars = 0
+    for location, length in spans:
+        # Spans are in bytes; count on from the last one, not from the start each time.
+        if ascii_only:
+            begin, body = location, text[location : location + length]
+        else:
+            begin = end_chars + len(encoded[end_bytes:location].decode())
+            body = encoded[location : location + length].decode()
+        end_bytes, end_chars = location + length, begin + len(body)
+        blank = _blank_length(body)
+        yield Statement(text=body[blank:].rstrip(), offset=begin + blank)
+
+
+def _blank_length(text: str) -> int:
+    """How much white space and comments a text begins with."""
+    position = 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
+        elif text.startswith("--", position):
+            end = text.find("\n", position)
+            position = len(text) if end < 0 else end
+        elif text.startswith("/*", position):
+            depth = 0
+            for mark in re.finditer(r"/\*|\*/", text[position:]):
+                depth += 1 if mark[0] == "/*" else -1
+                if depth == 0:
+                    position += mark.end()
+                    break
+            else:
+                return len(text)
+        else:
+            break
+    return position
+
+
+def _kind(statement: Statement) -> str:
+    """`begin`, `commit`, `transaction` (other control of it), `alone` (can't run in one), `plain`."""
+    if not _CANDIDATE.match(statement.text):
+        return "plain"
+    tree = _tree(statement)
+    name, node = next(iter(tree.items()), (None, None))
+    if not isinstance(node, dict):
+        return "plain"
+    match name:
+        case "TransactionStmt":
+            kind = node.get("kind")
+            if kind in _BEGIN:
+                return "transaction" if node.get("options") else "begin"
+            if kind == "TRANS_STMT_COMMIT":
+                return "transaction" if node.get("chain") else "commit"
+            return "plain" if kind in _SAVEPOINTS else "transaction"
+        case "IndexStmt" | "DropStmt":
+            return "alone" if node.get("concurrent") else "plain"
+        case "VacuumStmt":
+            return "alone" if node.get("is_vacuumcmd") else "plain"
+        case "ReindexStmt":
+            options = [option.get("DefElem", {}).get("defname") for option in node.get("params", [])]
+            whole = node.get("kind") in (
+                "REINDEX_OBJECT_SCHEMA",
+                "REINDEX_OBJECT_SYSTEM",
+                "REINDEX_OBJECT_DATABASE",
+            )
+            return "alone" if whole or "concurrently" in options else "plain"
+        case "ClusterStmt":
+            return "plain" if node.get("relation") else "alone"
+        case (
+            "AlterSystemStmt"
+            | "CreatedbStmt"
+            | "DropdbStmt"
+            | "CreateTableSpaceStmt"
+            | "DropTableSpaceStmt"
+            | "CreateSubscriptionStmt"
+            | "DropSubscriptionStmt"
+        ):
+            return "alone"
+        case "AlterTableStmt":
+            changes = [change.get("AlterTableCmd", {}) for change in node.get("cmds", [])]
+            detached = [change.get("def", {}).get("PartitionCmd", {}) for change in changes]
+            return "alone" if any(one.get("concurrent") for one in detached) else "plain"
+        case _:
+            return "plain"
+
+
+def _tree(statement: Statement) -> dict[str, Any]:
+    """The statement's parse tree: one key, the kind of node."""
+    from migrator import parser  # late, as in `split`
+
+    parsed = parser.parse(statement.text)
+    if parsed is None:
+        return {}
+    statements = json.loads(parsed).get("stmts", [])
+    tree: dict[str, Any] = statements[0]["stmt"] if statements else {}
+    return tree
+
+
+def _without_own_transactions(
+    text: str, found: list[Statement], kinds: list[str], filename: str
+) -> tuple[str, list[str]]:
+    """Blank out BEGIN and COMMIT where they come in pairs: the file's transaction is ours anyway."""
+    is_open = False
+    for statement, kind in zip(found, kinds, strict=True):
+        nested = kind in ("begin", "commit") and (kind == "begin") == is_open
+        wrong = kind == "transaction" or nested
+        if wrong:
+            raise PlanError(
+                f"cannot apply {filename}: {_at(text, statement.offset)}: {statement.first_line!r} would end "
+                "the transaction that keeps the file whole; remove it, or split the file there"
+            )
+        if kind in ("begin", "commit"):
+            is_open = kind == "begin"
+            end = statement.offset + len(statement.text)
+            text = text[: statement.offset] + " " * len(statement.text) + text[end:]
+    if is_open:
+        raise PlanError(
+            f"cannot apply {filename}: its last BEGIN has no COMMIT, so psql would throw its work away; "
+            "add the COMMIT or remove the BEGIN"
+        )
+    return text, kinds
+
+
+def _without_psql(text: str, filename: str) -> str:
+    """Blank out what pg_dump writes for psql alone; refuse what we can't do."""
+    text = _RESTRICT.sub(lambda found: " " * len(found[0]), text)
+    copied = _COPY_DATA.search(text)
+    if copied:
+        raise PlanError(
+            f"cannot apply {filename}: {_at(text, copied.start())}: COPY ... FROM stdin with its data in the "
+            "file isn't supported yet; use INSERT (pg_dump --inserts)"
+        )
+    meta = _META.search(text)
+    if meta and split(text[: meta.start()]) is not None:  # else it is inside of a text
+        raise PlanError(
+            f"cannot apply {filename}: {_at(text, meta.start())}: {meta[0]} is a command of psql, not SQL; "
+            "remove it"
+        )
+    return text
+
+
+def _at(text: str, offset: int) -> str:
+    line, column = line_and_column(text, offset)
+    return f"line {line}, column {column}"

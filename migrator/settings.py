@@ -1,0 +1,133 @@
+"""The migrator's settings, read once from a mapping."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from migrator import dsn, env, variables
+from migrator.dsn import Dsn
+from migrator.errors import ConfigError, Redactor
+
+# How long to go on knocking at a database that isn't there yet, where a supervisor waits with us.
+SUPERVISED_CONNECT_WAIT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the migrator needs to know; see `migrator.variables` for names and defaults.
+
+    Attributes:
+        database: Where to migrate; None if nothing says so.
+        embedded: The database is the private Postgres in `state_dir`.
+        directories: Where the files are.
+        chosen: Somebody named the directories, so they must exist.
+        connect_wait_s: How long an unreachable database is tried again.
+        report_fd: Where the supervisor listens; None when run by hand.
+    """
+
+    database: Dsn | None
+    embedded: bool
+    state_dir: str
+    directories: tuple[Path, ...]
+    chosen: bool
+    environment: str | None
+    schema: str
+    changed_files: str
+    lease_ttl_s: float
+    connect_wait_s: float
+    report_fd: int | None
+    log_level: str
+    log_format: str | None
+    log_output: str | None
+    ignored_runner: bool
+    secrets: tuple[str, ...] = field(repr=False)
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, str],
+        read_text: Callable[[str], str],
+        is_directory: Callable[[str], bool],
+    ) -> Settings:
+        """Read the environment.
+
+        Raises:
+            ConfigError: Something in it is wrong; the message names everything that is.
+        """
+        read = env.Reader(environ, read_text)
+        url_name, url = read.named(variables.DATABASE)
+        state_dir = os.path.abspath(read.get(variables.STATE_DIR))
+        database = None
+        try:
+            database = _database(url_name, url, state_dir)
+        except ConfigError as error:
+            read.problems.append(str(error))
+        chosen = read.get(variables.DIRECTORIES)
+        report_fd = environ.get("MIGRATOR_REPORT_FD")
+        # The supervisor's own variables are read too, so that one message names all that is wrong.
+        for variable in (variables.TIMEOUT, variables.RETRY_DELAY):
+            read.get(variable)
+        for number in (variables.RETRY_COUNT, variables.MAX_MEMORY, variables.NICE):
+            read.get(number)
+        for word in (variables.RUNNER, variables.MODE):
+            read.get(word)
+        settings = cls(
+            database=database,
+            embedded=url == "embedded",
+            state_dir=state_dir,
+            directories=_directories(chosen, is_directory),
+            chosen=chosen is not None,
+            environment=read.get(variables.ENVIRONMENT),
+            schema=read.get(variables.SCHEMA),
+            changed_files=read.get(variables.CHANGED_FILES),
+            lease_ttl_s=read.get(variables.LEASE_TTL),
+            connect_wait_s=0.0 if report_fd is None else SUPERVISED_CONNECT_WAIT_S,
+            report_fd=int(report_fd) if report_fd and report_fd.isdecimal() else None,
+            log_level=read.get(variables.LOG_LEVEL),
+            log_format=read.get(variables.LOG_FORMAT),
+            log_output=read.get(variables.LOG_OUTPUT),
+            ignored_runner=environ.get("USE_NODE_MIGRATIONS", "").lower() in ("false", "0"),
+            secrets=known_secrets(read, url),
+        )
+        if read.problems:
+            raise ConfigError(Redactor(settings.secrets)("; ".join(read.problems)))
+        return settings
+
+    def require_database(self) -> Dsn:
+        """The database.
+
+        Raises:
+            ConfigError: None is set.
+        """
+        if self.database is None:
+            raise ConfigError(
+                "cannot migrate without a database: set SUPABASE_DB_URL, DIRECT_URL or DATABASE_URL to a "
+                "postgresql:// URL (a Supabase project URL and service key are not enough)"
+            )
+        return self.database
+
+
+def known_secrets(read: env.Reader, url: str | None) -> tuple[str, ...]:
+    """Every value in the environment that must not be shown."""
+    key = read.get(variables.REST_KEY)
+    return (*dsn.secrets(url), *((key,) if key else ()))
+
+
+def _database(name: str | None, url: str | None, state_dir: str) -> Dsn | None:
+    if name is None or url is None:
+        return None
+    if url == "embedded":
+        url = f"postgresql://postgres@/postgres?host={state_dir}/postgres"
+    return dsn.parse(url, name)
+
+
+def _directories(chosen: tuple[str, ...] | None, is_directory: Callable[[str], bool]) -> tuple[Path, ...]:
+    if chosen is not None:
+        return tuple(Path(directory) for directory in chosen)
+    for looked_up in variables.LOOKED_UP_DIRS:
+        if is_directory(looked_up):
+            return (Path(looked_up),)
+    return ()

@@ -1,0 +1,73 @@
+"""Our SQL: files with named pieces, and how values get into them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+Value = str | int | float | bool | None
+
+_PIECE = re.compile(r"^-- (\w+)\(([\w, ]*)\): ", re.MULTILINE)
+_NAME = re.compile(r"(?<![:\w]):([a-z_]+)\b")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One named piece of a file; `names` are what it needs, in order."""
+
+    text: str
+    names: tuple[str, ...]
+
+    def query(self, schema: str) -> str:
+        """With $1, $2 ... for the names, to be sent with parameters."""
+        numbers = {name: f"${number}" for number, name in enumerate(self.names, 1)}
+        return _NAME.sub(lambda found: numbers[found[1]], self.text).replace("{schema}", schema)
+
+    def message(self, schema: str, **values: Value) -> str:
+        """With the values as literals, to be sent without parameters."""
+        return _NAME.sub(lambda found: literal(values[found[1]]), self.text).replace("{schema}", schema)
+
+
+@cache
+def pieces(file: str) -> dict[str, Piece]:
+    """The pieces of a file in this directory, by name."""
+    whole = resources.files(__name__).joinpath(file).read_text("utf-8")
+    found = list(_PIECE.finditer(whole))
+    ends = [*(one.start() for one in found[1:]), len(whole)]
+    return {
+        one[1]: Piece(
+            text=_without_comments(whole[one.start() : end]),
+            names=tuple(name.strip() for name in one[2].split(",") if name.strip()),
+        )
+        for one, end in zip(found, ends, strict=True)
+    }
+
+
+def install(schema: str, lock_key: int) -> str:
+    """The message that creates our tables."""
+    whole = resources.files(__name__).joinpath("install.sql").read_text("utf-8")
+    return whole.replace("{schema}", schema).replace(":lock_key", literal(lock_key))
+
+
+def literal(value: Value) -> str:
+    """The value in SQL, whatever standard_conforming_strings is set to."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case str():
+            return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """The name in SQL, in quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _without_comments(text: str) -> str:
+    return "\n".join(line for line in text.split("\n") if not line.lstrip().startswith("--")).strip()

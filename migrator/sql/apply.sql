@@ -1,0 +1,79 @@
+-- One migration as one message. Values are put in as literals: a message of several statements can't
+-- have parameters.
+
+-- head(name, token, holder, version, filename, title, checksum, lock_timeout_ms): before the file.
+begin;
+set local statement_timeout = 0;
+set local lock_timeout = :lock_timeout_ms;
+set local idle_in_transaction_session_timeout = '60s';
+do $fence$
+begin
+  -- As long as this transaction lives, nobody can take the lease over.
+  perform 1 from {schema}.migration_locks
+    where name = :name and token = :token and holder = :holder for key share;
+  if not found then
+    raise exception 'the migration lock was lost' using errcode = 'MG001';
+  end if;
+  perform set_config('migrator.xact', pg_current_xact_id()::text, true);
+end
+$fence$;
+insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token)
+  values (:filename, :version, :title, :checksum, :holder, :token);
+
+-- tail(version, token): after the file. The guard notices a file that ended the transaction it was
+-- given; what the file set for the session must not reach the next one, nor a pooler's next client.
+do $guard$
+begin
+  if current_setting('migrator.xact', true) is distinct from pg_current_xact_id()::text then
+    raise exception 'the file ended the transaction it was given' using errcode = 'MG002';
+  end if;
+  update {schema}.migration_history
+     set finished = true,
+         duration_ms = extract(epoch from clock_timestamp() - executed_at) * 1000
+   where version = :version and token = :token;
+end
+$guard$;
+reset role;
+reset session authorization;
+reset all;
+discard temp;
+commit;
+
+-- begin_steps(name, token, holder, version, filename, title, checksum): a file that can't run in one
+-- transaction is on record before its first statement.
+begin;
+do $fence$
+begin
+  perform 1 from {schema}.migration_locks
+    where name = :name and token = :token and holder = :holder for key share;
+  if not found then
+    raise exception 'the migration lock was lost' using errcode = 'MG001';
+  end if;
+end
+$fence$;
+insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token, statements_done)
+  values (:filename, :version, :title, :checksum, :holder, :token, 0)
+  on conflict (version) do update set token = excluded.token, executed_by = excluded.executed_by;
+commit;
+
+-- step_head(name, token, holder, lock_timeout_ms): before a statement of such a file.
+begin;
+set local statement_timeout = 0;
+set local lock_timeout = :lock_timeout_ms;
+do $fence$
+begin
+  perform 1 from {schema}.migration_locks
+    where name = :name and token = :token and holder = :holder for key share;
+  if not found then
+    raise exception 'the migration lock was lost' using errcode = 'MG001';
+  end if;
+end
+$fence$;
+
+-- step_tail(version, token, done, finished): after it, in the same transaction.
+update {schema}.migration_history
+   set statements_done = :done,
+       finished = :finished,
+       duration_ms = extract(epoch from clock_timestamp() - executed_at) * 1000
+ where version = :version and token = :token;
+commit;

@@ -1,0 +1,200 @@
+"""Our tables as typed methods, over any transport."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import NewType
+
+from migrator import errors, sql
+from migrator.errors import LeaseBusy, MigratorError
+from migrator.migration import Migration
+from migrator.plan import HistoryRow
+from migrator.transport import DatabaseError, Row, Transport
+
+Token = NewType("Token", int)
+
+LOCK_NAME = "migrations"
+# An ALTER TABLE that waits longer than this for its lock gives up and is tried again, so that the
+# app's queries, which queue behind it, don't wait longer either.
+LOCK_TIMEOUT_MS = 1000
+
+# Somebody else created the same thing in the same moment: IF NOT EXISTS doesn't save from that.
+_INSTALL_RACES = frozenset({"23505", "42P06", "42P07", "42710", "40001", "55P03", "XX000"})
+_INSTALL_TRIES = 60
+_NO_SUCH_TABLE = frozenset({"42P01", "3F000"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to migrate, as long as the row in `migration_locks` says the same.
+
+    Attributes:
+        token: Fences off whoever held it before; never used twice.
+        holder: Shown to operators, e.g. "web-7f9c/41/3fa2c1". Not a credential.
+    """
+
+    token: Token
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who migrates, and since how many seconds."""
+
+    name: str
+    held_s: float
+
+
+class Store:
+    """History and lease in one database."""
+
+    def __init__(self, transport: Transport, schema: str) -> None:
+        """Use our tables in `schema`, a name that needs no quotes."""
+        self.transport = transport
+        self._schema = schema
+        # The same in every database, as advisory locks are per database already.
+        digest = hashlib.sha256(f"migrator:{schema}".encode()).digest()
+        self._lock_key = int.from_bytes(digest[:8], "big", signed=True)
+
+    async def history(self) -> list[HistoryRow] | None:
+        """Everything on record; None if our tables don't exist.
+
+        Raises:
+            MigratorError: It can't be read.
+        """
+        try:
+            rows = await self.transport.fetch(sql.pieces("queries.sql")["history"].query(self._schema))
+        except DatabaseError as error:
+            if error.sqlstate in _NO_SUCH_TABLE:
+                return None
+            raise _translated(error, "read the history") from error
+        return [
+            HistoryRow(
+                version=row["version"],
+                filename=row["filename"],
+                checksum=row["checksum"],
+                executed_at=row["executed_at"],
+                finished=row["finished"],
+                statements_done=row["statements_done"],
+            )
+            for row in rows
+        ]
+
+    async def install(self) -> None:
+        """Create our tables, whoever else does the same just now.
+
+        Raises:
+            MigratorError: We may not.
+        """
+        for _ in range(_INSTALL_TRIES):
+            try:
+                await self.transport.execute(sql.install(self._schema, self._lock_key))
+            except DatabaseError as error:
+                if error.sqlstate not in _INSTALL_RACES:
+                    raise _translated(error, f"create our tables in schema {self._schema}") from error
+                await asyncio.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - no secret
+            else:
+                return
+        raise LeaseBusy(f"cannot create our tables in schema {self._schema}: others are at it; try again")
+
+    async def lock_session(self) -> bool:
+        """Take the session advisory lock, if it is free. Only for direct connections."""
+        rows = await self._query("lock_session", lock_key=self._lock_key)
+        return bool(rows[0]["got"])
+
+    async def acquire(self, holder: str, ttl_s: float, *, session: bool) -> Lease | None:
+        """Take the lease if it is free or its holder is dead; None if somebody holds it.
+
+        Never waits: a row locked by a running migration counts as held.
+
+        Args:
+            holder: Shown to operators.
+            ttl_s: Seconds until others may take it without a renewal.
+            session: We hold the session advisory lock, too.
+        """
+        await self._query("ensure_lock", name=LOCK_NAME)
+        rows = await self._query(
+            "acquire",
+            name=LOCK_NAME,
+            holder=holder,
+            session=session,
+            ttl_s=ttl_s,
+            lock_key=self._lock_key,
+        )
+        return Lease(token=Token(rows[0]["token"]), holder=holder) if rows else None
+
+    async def renew(self, lease: Lease, ttl_s: float) -> bool:
+        """Prolong the lease; False if it isn't ours any more."""
+        return bool(
+            await self._query("renew", name=LOCK_NAME, token=lease.token, holder=lease.holder, ttl_s=ttl_s)
+        )
+
+    async def release(self, lease: Lease) -> None:
+        """Give the lease back; nothing happens if it isn't ours any more."""
+        await self._query("release", name=LOCK_NAME, token=lease.token, holder=lease.holder)
+
+    async def holder(self) -> Holder | None:
+        """Who migrates just now."""
+        rows = await self._query("holder", name=LOCK_NAME)
+        return Holder(name=rows[0]["holder"], held_s=rows[0]["held_s"]) if rows else None
+
+    async def evict(self) -> bool:
+        """End the session of a holder that is frozen; whether there was one."""
+        high, low = divmod(self._lock_key % 2**64, 2**32)
+        return bool(await self._query("evict", name=LOCK_NAME, lock_high=high, lock_low=low))
+
+    async def index_state(self, schema: str | None, name: str) -> tuple[str, bool] | None:
+        """Schema and validity of an index; None if there is none of that name."""
+        rows = await self._query("index_state", schema_name=schema, index_name=name)
+        return (rows[0]["schema_name"], rows[0]["valid"]) if rows else None
+
+    def apply_message(self, migration: Migration, text: str, lease: Lease) -> tuple[str, int]:
+        """One migration as one message, and where in it the file's text begins."""
+        head = self._message("head", migration, lease) + "\n"
+        return f"{head}{text}\n;\n{self._message('tail', migration, lease)}", len(head)
+
+    async def begin_steps(self, migration: Migration, lease: Lease) -> None:
+        """Put a file on record that will run statement by statement."""
+        await self.transport.execute(self._message("begin_steps", migration, lease))
+
+    def step_message(
+        self, migration: Migration, text: str, lease: Lease, *, done: int, finished: bool
+    ) -> tuple[str, int]:
+        """One such statement and its progress as one message; where in it the statement begins."""
+        head = self._message("step_head", migration, lease) + "\n" if text else "begin;\n"
+        tail = self._message("step_tail", migration, lease, done=done, finished=finished)
+        return (f"{head}{text}\n;\n{tail}" if text else f"{head}{tail}"), len(head)
+
+    def _message(self, piece: str, migration: Migration, lease: Lease, **values: sql.Value) -> str:
+        return sql.pieces("apply.sql")[piece].message(
+            self._schema,
+            name=LOCK_NAME,
+            token=lease.token,
+            holder=lease.holder,
+            version=migration.version,
+            filename=migration.filename,
+            title=migration.name,
+            checksum=migration.checksum,
+            lock_timeout_ms=LOCK_TIMEOUT_MS,
+            **values,
+        )
+
+    async def _query(self, piece: str, **values: sql.Value) -> list[Row]:
+        found = sql.pieces("queries.sql")[piece]
+        arguments = [values[name] for name in found.names]
+        try:
+            return await self.transport.fetch(found.query(self._schema), *arguments)
+        except DatabaseError as error:
+            raise _translated(error, "take the migration lock") from error
+
+
+def _translated(error: DatabaseError, wanted: str) -> MigratorError:
+    kind = errors.from_sqlstate(error.sqlstate)
+    if error.sqlstate == "42501":
+        kind = errors.ConfigError
+    first = error.text.split("\n", 1)[0]
+    remedy = "; give the role the right to" if kind is errors.ConfigError else ""
+    return kind(f"cannot {wanted}: {first} ({error.sqlstate}){remedy}")

@@ -1,0 +1,78 @@
+"""How the engine reaches a database: what every way there must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Protocol
+
+from migrator.sql import Value
+
+Row = Mapping[str, Any]
+
+
+class Ended(StrEnum):
+    """What is known of a transaction whose message was broken off by an error or a cancellation."""
+
+    # It was still open, and the server has confirmed the rollback.
+    ROLLED_BACK = "rolled back"
+    # None was open any more: it never began, or its end came first.
+    ALREADY = "already ended"
+    # The server couldn't be asked.
+    UNKNOWN = "unknown"
+
+
+class DatabaseError(Exception):
+    """The server refused something.
+
+    Attributes:
+        sqlstate: Five characters; see appendix A of PostgreSQL's manual.
+        text: The server's message, with its detail and hint on lines of their own.
+        position: Where in what was sent, in characters from 1; None if the server didn't say.
+        completed: How many statements of what was sent had been executed.
+        ended: What became of the transaction.
+    """
+
+    def __init__(
+        self,
+        *,
+        sqlstate: str,
+        text: str,
+        position: int | None = None,
+        completed: int = 0,
+        ended: Ended = Ended.UNKNOWN,
+    ) -> None:
+        """Hold what the server said."""
+        super().__init__(text)
+        self.sqlstate = sqlstate
+        self.text = text
+        self.position = position
+        self.completed = completed
+        self.ended = ended
+
+
+class Transport(Protocol):
+    """A way to the database."""
+
+    # Each transaction may be on another server session: nothing of a session can be relied on.
+    pooled: bool
+    # What became of the transaction of the last `execute`, if that was cancelled.
+    ended: Ended
+
+    async def fetch(self, query: str, *arguments: Value) -> list[Row]:
+        """Run one query in a transaction of its own; its rows.
+
+        Raises:
+            DatabaseError: The server refused it.
+            Unavailable: The connection is gone; whether it was executed is unknown.
+        """
+
+    async def execute(self, message: str) -> None:
+        """Run a text of one or more statements, as it is, in one message.
+
+        A transaction that is open after an error or a cancellation is rolled back.
+
+        Raises:
+            DatabaseError: The server refused a statement of it.
+            Unavailable: The connection is gone; whether it was executed is unknown.
+        """

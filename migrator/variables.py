@@ -1,0 +1,227 @@
+"""Every environment variable of the product, once.
+
+Both packages read these, and `docs/reference/variables.md` is printed from them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from migrator.env import (
+    Variable,
+    choice,
+    flag,
+    listed,
+    optional_text,
+    optional_whole,
+    seconds,
+    text,
+    whole,
+)
+
+MIB = 1024 * 1024
+
+LOOKED_UP_DIRS = ("supabase/migrations", "migrations")
+
+
+def _schema(raw: str) -> str:
+    """A plain SQL name, so that it never needs quoting and can't inject anything."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", raw) or raw.startswith("pg_"):
+        raise ValueError("must be a lower-case SQL name (letters, digits, _; not starting with pg_)")
+    return raw
+
+
+ENABLED = Variable(
+    names=("MIGRATION_ENABLED",),
+    parse=flag,
+    default=True,
+    shown_default="true",
+    help="`false` starts the app without migrating.",
+)
+SKIP = Variable(
+    names=("SKIP_MIGRATIONS",),
+    parse=flag,
+    default=False,
+    shown_default="false",
+    help="`true` starts the app without migrating, whatever `MIGRATION_ENABLED` says.",
+)
+ENVIRONMENT = Variable[str | None](
+    names=("ENTRYPOINT_ENV", "NODE_ENV", "APP_ENV", "RAILWAY_ENVIRONMENT_NAME"),
+    parse=optional_text,
+    default=None,
+    shown_default="",
+    help="What this deployment is called.",
+)
+ENVIRONMENTS = Variable[tuple[str, ...]](
+    names=("MIGRATION_ENVIRONMENTS",),
+    parse=listed(","),
+    default=("production", "staging"),
+    shown_default="production,staging",
+    help="The environments in which the entrypoint migrates.",
+)
+DATABASE = Variable[str | None](
+    names=("SUPABASE_DB_URL", "DIRECT_URL", "DATABASE_UNPOOLED_URL", "DATABASE_URL"),
+    parse=optional_text,
+    default=None,
+    shown_default="",
+    help="The database, as a `postgresql://` URL; `embedded` starts a private Postgres. "
+    "Needs the rights to create and alter what the migrations do.",
+    secret=True,
+)
+REST_URL = Variable[str | None](
+    names=("NEXT_PUBLIC_SUPABASE_URL", "SUPABASE_URL"),
+    parse=optional_text,
+    default=None,
+    shown_default="",
+    help="The Supabase project. Not enough to migrate in this version: set a database URL.",
+)
+REST_KEY = Variable[str | None](
+    names=("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEY"),
+    parse=optional_text,
+    default=None,
+    shown_default="",
+    help="The Supabase service key. Read only so that it is masked wherever it might appear.",
+    secret=True,
+)
+RUNNER = Variable(
+    names=("MIGRATION_RUNNER",),
+    parse=choice("auto", "direct"),
+    default="auto",
+    shown_default="auto",
+    help="How migrations reach the database; this version knows `direct` only.",
+)
+DIRECTORIES = Variable[tuple[str, ...] | None](
+    names=("MIGRATIONS_DIR",),
+    parse=listed(":"),
+    default=None,
+    shown_default="`supabase/migrations`, else `migrations`",
+    help="Where the files are; several directories are separated by `:`. "
+    "`<dir>/<environment>/` is merged in where it exists.",
+)
+SCHEMA = Variable(
+    names=("MIGRATION_SCHEMA",),
+    parse=_schema,
+    default="migrator",
+    shown_default="migrator",
+    help="The schema of `migration_locks` and `migration_history`.",
+)
+CHANGED_FILES = Variable(
+    names=("MIGRATION_CHANGED_FILES",),
+    parse=choice("refuse", "warn"),
+    default="refuse",
+    shown_default="refuse",
+    help="What to do when an applied file was edited afterwards.",
+)
+MODE = Variable(
+    names=("MIGRATION_MODE",),
+    parse=choice("parallel", "gate", "only"),
+    default="parallel",
+    shown_default="parallel",
+    help="`gate` starts the app only after the migrations succeeded; `only` migrates and exits.",
+)
+TIMEOUT = Variable(
+    names=("MIGRATION_TIMEOUT",),
+    parse=seconds(minimum=0.1),
+    default=300.0,
+    shown_default="300",
+    help="Seconds that one attempt may take.",
+)
+RETRY_COUNT = Variable(
+    names=("MIGRATION_RETRY_COUNT",),
+    parse=whole(minimum=0, maximum=1000),
+    default=3,
+    shown_default="3",
+    help="Extra attempts after the first one, for failures that are worth a retry.",
+)
+RETRY_DELAY = Variable(
+    names=("MIGRATION_RETRY_DELAY",),
+    parse=seconds(minimum=0),
+    default=5.0,
+    shown_default="5",
+    help="Seconds before the first retry; doubled for each further one, at most 60.",
+)
+LEASE_TTL = Variable(
+    names=("MIGRATION_LEASE_TTL",),
+    parse=seconds(minimum=0.5),
+    default=30.0,
+    shown_default="30",
+    help="Seconds without a heartbeat after which another replica may take over. "
+    "On a direct connection a dead replica is noticed at once.",
+)
+MAX_MEMORY = Variable(
+    names=("MIGRATION_MAX_MEMORY_MB",),
+    parse=whole(minimum=48, maximum=1024 * 1024),
+    default=256,
+    shown_default="256",
+    help="Memory limit of the migrator child, in MiB.",
+)
+NICE = Variable(
+    names=("MIGRATION_NICE",),
+    parse=whole(minimum=0, maximum=19),
+    default=10,
+    shown_default="10",
+    help="How much the migrator child gives way to the app on a busy CPU.",
+)
+STATE_DIR = Variable(
+    names=("ENTRYPOINT_STATE_DIR",),
+    parse=text,
+    default="/tmp/entrypoint",  # noqa: S108 - the contract's default; ownership is checked
+    shown_default="/tmp/entrypoint",  # noqa: S108
+    help="Holds `status.json` and `entrypoint.sock`.",
+)
+HTTP_PORT = Variable[int | None](
+    names=("ENTRYPOINT_HTTP_PORT",),
+    parse=optional_whole(minimum=1, maximum=65535),
+    default=None,
+    shown_default="off",
+    help="Serves what the socket serves on this TCP port too.",
+)
+STOP_GRACE = Variable(
+    names=("ENTRYPOINT_STOP_GRACE",),
+    parse=seconds(minimum=0),
+    default=10.0,
+    shown_default="10",
+    help="Seconds between the first SIGTERM or SIGINT and SIGKILL.",
+)
+SCRUB = Variable[tuple[str, ...]](
+    names=("ENTRYPOINT_SCRUB_ENV",),
+    parse=listed(","),
+    default=(),
+    shown_default="",
+    help="Names, separated by `,`, that are removed from the app's environment.",
+)
+SERVICE = Variable(
+    names=("SERVICE_NAME", "RAILWAY_SERVICE_NAME"),
+    parse=text,
+    default="app",
+    shown_default="app",
+    help="`service` in the health document and the logs.",
+)
+VERSION = Variable[str | None](
+    names=("APP_VERSION", "RAILWAY_GIT_COMMIT_SHA"),
+    parse=optional_text,
+    default=None,
+    shown_default="",
+    help="`version` in the health document and the logs.",
+)
+LOG_LEVEL = Variable(
+    names=("LOG_LEVEL",),
+    parse=choice("debug", "info", "warning", "warn", "error"),
+    default="info",
+    shown_default="info",
+    help="The least important level that is logged.",
+)
+LOG_FORMAT = Variable[str | None](
+    names=("LOG_FORMAT",),
+    parse=choice("json", "console"),
+    default=None,
+    shown_default="json (console on a terminal)",
+    help="`json` for machines, `console` for eyes.",
+)
+LOG_OUTPUT = Variable[str | None](
+    names=("LOG_OUTPUT",),
+    parse=choice("stdout", "stderr"),
+    default=None,
+    shown_default="stderr (stdout on Railway)",
+    help="Where our own log lines go.",
+)

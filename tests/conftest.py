@@ -1,0 +1,80 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.postgres import Server, new_database, running_server
+
+
+def needs(program: str) -> str:
+    """The path of a real component. Without it a laptop skips the test, and CI fails."""
+    path = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    if path is None:
+        message = f"needs {program}; .ci/run installs it"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """One server for the whole run."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Server) -> Iterator[str]:
+    """The URL of an empty database of the test's own."""
+    with new_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Callable[..., Path]:
+    """Write files, `name=content`, into a directory; its path."""
+
+    def write(**files: str) -> Path:
+        directory = tmp_path / "migrations"
+        directory.mkdir(exist_ok=True)
+        for name, content in files.items():
+            (directory / f"{name.removeprefix('_')}.sql").write_text(content)
+        return directory
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test leaves no process behind."""
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    yield
+    if "postgres" in request.fixturenames:
+        before |= _server_pids(request)
+    left = [one for one in psutil.Process().children(recursive=True) if one.pid not in before]
+    _, alive = psutil.wait_procs(left, timeout=5)
+    alive = [one for one in alive if not _belongs_to_server(one, before)]
+    described = [f"{one.pid} {one.name()}" for one in alive]
+    for one in alive:
+        one.kill()
+    assert not described, f"processes left behind: {described}"
+
+
+def _server_pids(request: pytest.FixtureRequest) -> set[int]:
+    server: Server = request.getfixturevalue("postgres")
+    return {server.process.pid} if server.process else set()
+
+
+def _belongs_to_server(process: psutil.Process, before: set[int]) -> bool:
+    try:
+        return any(parent.pid in before for parent in process.parents())
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,118 @@
+"""Real Postgres for the tests: given, found on the machine, or from the wheel, in this order."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from migrator import embedded
+from tests.support.waiting import wait_until
+
+OPTIONS = {"max_connections": "120", "log_min_messages": "fatal", "deadlock_timeout": "200ms"}
+
+
+@dataclass
+class Server:
+    """A running server. `process` is None if it was given to us."""
+
+    url: str
+    directory: Path | None = None
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    def database_url(self, name: str) -> str:
+        head, _, query = self.url.partition("?")
+        return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(20)
+
+    def start(self) -> None:
+        assert self.directory is not None
+        options = {**OPTIONS, "listen_addresses": "127.0.0.1", "port": str(self.port)}
+        command = [sys.executable, "-m", "migrator.embedded", str(self.directory), str(binaries())]
+        command += [f"{name}={value}" for name, value in options.items()]
+        self.process = subprocess.Popen(command)
+        wait_until(lambda: answers(self.url), what="the test server's answer")
+
+
+def binaries() -> Path:
+    """Postgres of this machine, or else the wheel's."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3])
+    )
+    return found[-1].parent if found else embedded.find_binaries()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        fetch(url, "select 1")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        return False
+    return True
+
+
+def fetch(url: str, query: str, *arguments: object) -> list[tuple[object, ...]]:
+    """The rows of one query, from a connection of its own."""
+
+    async def run() -> list[tuple[object, ...]]:
+        connection = await asyncpg.connect(url, timeout=10, statement_cache_size=0)
+        try:
+            if not arguments and ";" in query:
+                await connection.execute(query)
+                return []
+            return [tuple(row) for row in await connection.fetch(query, *arguments)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+@contextlib.contextmanager
+def running_server() -> Iterator[Server]:
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield Server(url=given)
+        return
+    directory = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))
+    port = free_port()
+    server = Server(
+        url=f"postgresql://postgres@127.0.0.1:{port}/postgres", directory=directory, port=port
+    )
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process is not None and server.process.poll() is None:
+            server.stop()
+        shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def new_database(server: Server) -> Iterator[str]:
+    """The URL of an empty database that is gone afterwards."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    fetch(server.url, f"create database {name}")
+    try:
+        yield server.database_url(name)
+    finally:
+        fetch(server.url, f"drop database {name} with (force)")
