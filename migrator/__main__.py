@@ -21,10 +21,10 @@ def main() -> None:
 def _give_way() -> None:
     """Let the app have the CPU, the memory, and the kernel's mercy. Wrong values are told later."""
     try:
-        os.nice(_number("MIGRATION_NICE", _DEFAULT_NICE))
+        os.nice(_number("MIGRATION_NICE", _DEFAULT_NICE, range(20)))
     except OSError:
         pass
-    limit = _number("MIGRATION_MAX_MEMORY_MB", _DEFAULT_MEMORY_MB) * 1024 * 1024
+    limit = _number("MIGRATION_MAX_MEMORY_MB", _DEFAULT_MEMORY_MB, range(48, 2**20 + 1)) * 1024 * 1024
     try:
         # RLIMIT_DATA, not RLIMIT_AS: threads and DNS map far more addresses than they ever use, and
         # uvloop aborts when it can't have them.
@@ -41,9 +41,11 @@ def _give_way() -> None:
         pass
 
 
-def _number(name: str, default: int) -> int:
+def _number(name: str, default: int, allowed: range) -> int:
+    """The bounds are those of `migrator.variables`: in less memory we couldn't even say what is wrong."""
     raw = os.environ.get(name, "")
-    return int(raw) if raw.isdecimal() else default
+    value = int(raw) if raw.isdecimal() and len(raw) < 10 else default
+    return value if value in allowed else default
 
 
 if __name__ == "__main__":

@@ -10,23 +10,25 @@ import secrets
 import signal
 import sys
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from migrator import direct, embedded
 from migrator import log as logs
 from migrator import migration as files
+from migrator.direct import DirectTransport
 from migrator.errors import ConfigError, MigratorError, Redactor, Unavailable
 from migrator.log import Log
 from migrator.migrate import Engine, Teller
 from migrator.plan import HistoryRow
-from migrator.report import MigrationPhase, Report, encode
+from migrator.report import MigrationPhase, Report, encode, timestamp
 from migrator.settings import Settings
 from migrator.store import Store
+from migrator.version import Version
 
 _FIRST_KNOCK_S = 0.1
 _LAST_KNOCK_S = 1.0
@@ -60,6 +62,12 @@ def main(arguments: list[str]) -> int:
             "settings.ignored",
             reason="USE_NODE_MIGRATIONS=false asks for the shell runner, which this version doesn't have; "
             "the SQL files are applied directly",
+        )
+    if settings.database and settings.database.ignored:
+        log.warning(
+            "settings.ignored",
+            reason="parameters of the database URL that mean nothing here: "
+            + ", ".join(settings.database.ignored),
         )
     session = _Session(settings, log, redact)
     if options.command == "status":
@@ -101,6 +109,9 @@ class _Session:
             return self._fail(str(error), error.exit_code)
         except MemoryError:
             return self._fail("out of memory; raise MIGRATION_MAX_MEMORY_MB", 1)
+        except Exception as error:  # noqa: BLE001 - a bug of ours: one line, and no secret in it
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            return self._fail(f"internal error: {error!r} at {place.filename}:{place.lineno}", 1)
 
     async def up(self) -> int:
         if not self._settings.directories:
@@ -129,10 +140,10 @@ class _Session:
         )
         dsn = self._settings.require_database()
         async with embedded.running(self._settings), self._open_store() as store:
-            history = await store.history() or []
-            holder = await store.holder() if history else None
-        rows = _status_rows(found.migrations, history)
-        pending = sum(row["state"] != "applied" for row in rows if row["state"] != "missing")
+            history = await store.history()
+            holder = None if history is None else await store.holder()
+        rows = _status_rows(found.migrations, history or [])
+        pending = sum(row["state"] in ("pending", "half done") for row in rows)
         if as_json:
             document = {
                 "database": str(dsn),
@@ -151,25 +162,25 @@ class _Session:
 
     @asynccontextmanager
     async def _open_store(self) -> AsyncIterator[Store]:
-        """A store over a new connection; knocks for a while where somebody waits with us."""
+        """A store over a new connection."""
+        async with AsyncExitStack() as stack:
+            yield Store(await self._knock(stack), self._settings.schema)
+
+    async def _knock(self, stack: AsyncExitStack) -> DirectTransport:
+        """Connect; again for a while, where somebody waits with us."""
         dsn = self._settings.require_database()
         give_up_s = time.monotonic() + self._settings.connect_wait_s
         pause_s = _FIRST_KNOCK_S
         while True:
             try:
-                opened = direct.connect(dsn, f"migrator/{self._holder}")
-                transport = await opened.__aenter__()
-                break
+                return await stack.enter_async_context(direct.connect(dsn, f"migrator/{self._holder}"))
             except Unavailable as error:
                 if time.monotonic() + pause_s > give_up_s:
                     raise
-                self._log.debug("database.unreachable", reason=str(error))
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, _LAST_KNOCK_S)
-        try:
-            yield Store(transport, self._settings.schema)
-        finally:
-            await opened.__aexit__(None, None, None)
+                if self._teller.report.phase is MigrationPhase.CONNECTING:
+                    self._teller(MigrationPhase.CONNECTING, reason=str(error))
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LAST_KNOCK_S)
 
     def _interrupt(self, number: int, task: asyncio.Task[int]) -> None:
         if not self._signal:
@@ -177,7 +188,7 @@ class _Session:
             task.cancel()
 
     def _watch_supervisor(self, task: asyncio.Task[int]) -> None:
-        """Stop when nobody reads our reports any more: the supervisor was killed, and the container with it."""
+        """Stop when nobody reads our reports any more: the supervisor was killed, the container with it."""
         fd = self._settings.report_fd
         if fd is None:
             return
@@ -215,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=metadata.version("entrypoint"))
+    parser.add_argument("--version", action=Version, nargs=0, help="which version this is")
     parser.add_argument("--run", action="store_true", help="the same as the command up")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("up", help="apply what is pending")
@@ -268,9 +279,9 @@ def _status_rows(migrations: tuple[files.Migration, ...], history: list[HistoryR
                 state = "changed"
         listed.append(_status_row(migration.version, migration.filename, state, row))
     listed += [_status_row(row.version, row.filename, "missing", row) for row in rows.values()]
-    return sorted(listed, key=lambda row: str(row["filename"]))
+    return sorted(listed, key=lambda row: (str(row["version"]), str(row["filename"])))
 
 
 def _status_row(version: str, filename: str, state: str, row: HistoryRow | None) -> dict[str, Any]:
-    executed_at = logs.timestamp(row.executed_at) if row else None
+    executed_at = timestamp(row.executed_at) if row else None
     return {"version": version, "filename": filename, "state": state, "executedAt": executed_at}

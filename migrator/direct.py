@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,6 +32,9 @@ _SESSION = {
 # How long the server may take to confirm a rollback, in seconds.
 _ROLLBACK_S = 3.0
 _CLOSE_S = 1.0
+# How a lost connection shows. InternalClientError is among them: asyncpg raises it for a query that is
+# sent between the server's last words and the end of the connection.
+_BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
 class DirectTransport:
@@ -48,7 +52,7 @@ class DirectTransport:
             return list(await self._connection.fetch(query, *arguments))
         except asyncpg.PostgresError as error:
             raise self._refused(error) from error
-        except (asyncpg.InterfaceError, OSError) as error:
+        except _BROKEN as error:
             raise _lost(error) from error
 
     async def execute(self, message: str) -> None:
@@ -66,7 +70,7 @@ class DirectTransport:
             refused = self._refused(error, completed=completed)
             refused.ended = await self._end_transaction()
             raise refused from error
-        except (asyncpg.InterfaceError, OSError) as error:
+        except _BROKEN as error:
             raise _lost(error) from error
 
     async def _end_transaction(self) -> Ended:
@@ -81,7 +85,7 @@ class DirectTransport:
                     return Ended.ALREADY
                 await self._connection.execute("rollback")
                 return Ended.ROLLED_BACK
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except (asyncpg.PostgresError, *_BROKEN):
             return Ended.UNKNOWN
 
     def _refused(self, error: asyncpg.PostgresError, completed: int = 0) -> DatabaseError:
@@ -159,7 +163,7 @@ class _Counter(asyncio.Protocol):
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """asyncpg's connection, with a count of completed statements."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - asyncpg's order
         self, protocol: Any, transport: asyncio.Transport, loop: Any, addr: Any, config: Any, params: Any
     ) -> None:
         """As asyncpg makes it, once it is logged in."""
@@ -182,7 +186,7 @@ async def connect(dsn: Dsn, application_name: str) -> AsyncIterator[DirectTransp
     finally:
         try:
             await connection.close(timeout=_CLOSE_S)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except (asyncpg.PostgresError, *_BROKEN):
             connection.terminate()
 
 
@@ -206,6 +210,7 @@ async def _open(dsn: Dsn, application_name: str) -> tuple[Connection, bool]:
 
 
 async def _connect(dsn: Dsn, server_settings: dict[str, str]) -> Connection:
+    _refuse_missing_files(dsn)
     extra: dict[str, Any] = {}
     if dsn.system_ca:
         extra["ssl"] = ssl.create_default_context()
@@ -227,23 +232,38 @@ async def _connect(dsn: Dsn, server_settings: dict[str, str]) -> Connection:
             f"{dsn.connect_timeout_s:g} s; "
             "check host, port and network"
         ) from error
-    except (OSError, asyncpg.InterfaceError, ValueError) as error:
+    except (*_BROKEN, ValueError) as error:
         raise _unreachable(dsn, error) from error
     assert isinstance(connected, Connection)
     return connected
 
 
+def _refuse_missing_files(dsn: Dsn) -> None:
+    """Said here, as an error from the connection's set-up looks like a socket that isn't there."""
+    for path in dsn.files:
+        if not os.path.exists(path):
+            raise ConfigError(
+                f"cannot connect to {dsn.place}: {path} doesn't exist; check sslrootcert and its like"
+            )
+
+
 def _unreachable(dsn: Dsn, error: Exception) -> MigratorError:
     if isinstance(error, ssl.SSLError):
         return ConfigError(
-            f"cannot trust the database at {dsn.place}: {error.reason or error}; check sslmode and sslrootcert"
+            f"cannot trust the database at {dsn.place}: {error.reason or error}; "
+            "check sslmode and sslrootcert"
         )
+    if isinstance(error, ConnectionError) and "rejected SSL" in str(error):  # asyncpg's own words
+        return ConfigError(f"cannot connect to {dsn.place}: it offers no TLS; check sslmode")
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
         return Unavailable(f"cannot reach the database at {dsn.place}: nobody answers there; is it running?")
     if isinstance(error, OSError):
         return Unavailable(
-            f"cannot reach the database at {dsn.place}: {error.strerror or error}; check host, port and network"
+            f"cannot reach the database at {dsn.place}: {error.strerror or error}; "
+            "check host, port and network"
         )
+    if isinstance(error, asyncpg.InternalClientError):  # target_session_attrs, or an end in the middle
+        return Unavailable(f"cannot reach the database at {dsn.place}: {error}; try again later")
     return ConfigError(f"cannot use the database URL of {dsn.place}: {error}")
 
 
@@ -259,4 +279,5 @@ def _not_let_in(dsn: Dsn, error: asyncpg.PostgresError) -> MigratorError:
 
 
 def _lost(error: Exception) -> Unavailable:
-    return Unavailable(f"lost the connection to the database: {error}")
+    said = "the server ended it" if isinstance(error, asyncpg.InternalClientError) else error
+    return Unavailable(f"lost the connection to the database: {said}")

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 from migrator.errors import ConfigError
 
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
+_POOLER_PORT = 6543  # Supavisor in transaction mode
 
 # Understood by asyncpg itself.
 _KEPT = frozenset(
@@ -25,9 +26,10 @@ _SERVER_SETTINGS = frozenset(
 _DROPPED = frozenset(
     "pgbouncer schema connection_limit pool_timeout socket_timeout statement_cache_size connect_timeout "
     "channel_binding gssencmode keepalives keepalives_idle keepalives_interval keepalives_count "
-    "tcp_user_timeout fallback_application_name sslaccept sslidentity sslcompression sslsni requiressl ssl "
-    "uselibpqcompat supa workaround pool_mode prepared_statements preparethreshold max_idle_connection_lifetime "
-    "single_use_connections requirepeer require_auth replication load_balance_hosts".split()
+    "tcp_user_timeout fallback_application_name sslaccept sslidentity sslcompression sslsni requiressl "
+    "ssl uselibpqcompat supa workaround pool_mode prepared_statements preparethreshold "
+    "max_idle_connection_lifetime single_use_connections requirepeer require_auth replication "
+    "load_balance_hosts".split()
 )
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
@@ -42,6 +44,7 @@ class Dsn:
         pooled: The URL says that a transaction pooler answers.
         system_ca: Verify the server against the system's certificates.
         connect_timeout_s: For one attempt to connect.
+        files: Certificates and keys, which must exist.
         ignored: Parameters that mean nothing to us, for a warning.
     """
 
@@ -50,6 +53,7 @@ class Dsn:
     pooled: bool
     system_ca: bool
     connect_timeout_s: float
+    files: tuple[str, ...]
     ignored: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -64,22 +68,19 @@ def parse(url: str, name: str) -> Dsn:
         ConfigError: It is no PostgreSQL URL; the message doesn't repeat it.
     """
     try:
+        if not re.match(r"postgres(ql)?://", url):
+            raise ValueError("another scheme, or none")
         parts = urlsplit(url)
-        port = parts.port
-        query = parse_qsl(parts.query, keep_blank_values=True)
+        ports = _ports(parts.netloc)
     except ValueError:
-        parts, port, query = urlsplit(""), None, []
-    if parts.scheme not in ("postgres", "postgresql"):
         raise ConfigError(
             f"cannot use {name}: it must be a URL like postgresql://user:password@host:5432/database "
             "(special characters in the password percent-encoded), or `embedded`"
-        )
-    given = {key.lower(): value for key, value in query}
-    kept = [(key, value) for key, value in query if key.lower() in _KEPT | _SERVER_SETTINGS]
-    pooled = port == 6543 or given.get("pgbouncer", "").lower() in ("true", "1")
-    if pooled:
-        kept = [(key, value) for key, value in kept if key.lower() in _KEPT - {"options"}]
-    kept = [(key, value) for key, value in kept if key not in ("sslmode", "sslrootcert")]
+        ) from None
+    given = {key.lower(): value for key, value in parse_qsl(parts.query, keep_blank_values=True)}
+    pooled = _POOLER_PORT in ports or given.get("pgbouncer", "").lower() in ("true", "1")
+    wanted = _KEPT - {"options"} if pooled else _KEPT | _SERVER_SETTINGS
+    kept = [(key, value) for key, value in given.items() if key in wanted - {"sslmode", "sslrootcert"}]
     system_ca = given.get("sslrootcert") == "system"
     sslmode = _sslmode(given, name)
     if system_ca:
@@ -88,18 +89,22 @@ def parse(url: str, name: str) -> Dsn:
         kept.append(("sslrootcert", given["sslrootcert"]))
     if sslmode:
         kept.append(("sslmode", sslmode))
+    ignored = set(given) - _KEPT - _SERVER_SETTINGS - _DROPPED
     schema = given.get("schema", "public")
-    if schema != "public" and not pooled:
+    if schema != "public" and pooled:
+        ignored.add("schema")
+    elif schema != "public":
         kept.append(("search_path", '"' + schema.replace('"', '""') + '",public'))
     place = _place(parts.netloc, given, parts.path)
     query_text = urlencode(kept, quote_via=quote)
     return Dsn(
-        url=urlunsplit((parts.scheme, parts.netloc, parts.path, query_text, "")),
+        url=urlunsplit((parts.scheme, _quoted(parts.netloc), parts.path, query_text, "")),
         place=place,
         pooled=pooled,
         system_ca=system_ca,
         connect_timeout_s=_connect_timeout_s(given, name),
-        ignored=tuple(sorted(set(given) - _KEPT - _SERVER_SETTINGS - _DROPPED)),
+        files=tuple(value for key, value in kept if key in ("sslrootcert", "sslcert", "sslkey", "sslcrl")),
+        ignored=tuple(sorted(ignored)),
     )
 
 
@@ -110,6 +115,22 @@ def secrets(url: str | None) -> tuple[str, ...]:
     found = [match[1] for match in re.finditer(r"://[^/?#@]*?:([^/?#]*)@", url)]
     found += re.findall(r"[?&](?:password|sslpassword)=([^&#]*)", url)
     return tuple({text for one in found for text in (one, unquote(one)) if text})
+
+
+def _ports(netloc: str) -> list[int]:
+    """The port of each host; ValueError if one isn't a port."""
+    written = [host.rpartition("]")[2].rpartition(":") for host in netloc.rpartition("@")[2].split(",")]
+    ports = [int(port) for _, colon, port in written if colon and port]
+    if not all(0 < port < 2**16 for port in ports):
+        raise ValueError("no such port")
+    return ports
+
+
+def _quoted(netloc: str) -> str:
+    """With user and password percent-encoded: asyncpg takes the first `@` for their end, we the last."""
+    login, at, hosts = netloc.rpartition("@")
+    parts = [quote(unquote(part), safe="") for part in login.split(":", 1)]
+    return ":".join(parts) + at + hosts
 
 
 def _sslmode(given: dict[str, str], name: str) -> str | None:

@@ -106,4 +106,5 @@ class Redactor:
         return _PASSWORD_LITERAL.sub(r"\1'***'", shown)
 
 
-_PASSWORD_LITERAL = re.compile(r"(?i)\b(password\s+)E?'(?:[^'\\]|''|\\.)*'?")
+# In quotes or dollar quotes, also without their end, as a text may have been cut.
+_PASSWORD_LITERAL = re.compile(r"(?is)\b(password\s+)(?:(?:E|U&)?'(?:[^'\\]|''|\\.)*'?|(\$\w*\$).*?(?:\2|$))")

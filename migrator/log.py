@@ -22,6 +22,8 @@ if _rich is None:
 else:
     sys.modules["rich"] = _rich
 
+from migrator.report import timestamp  # noqa: E402
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -104,11 +106,6 @@ def destination(environ: Mapping[str, str], *, log_format: str | None, output: s
     on_terminal = stream is not None and stream.isatty()
     console = log_format == "console" or (log_format is None and on_terminal)
     return {"console": console, "to_stdout": to_stdout}
-
-
-def timestamp(moment: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds, as JavaScript writes it."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _stamp(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from migrator import lease as leases
 from migrator import migration as files
 from migrator import plan as plans
-from migrator.errors import LeaseBusy, MigratorError
 from migrator.lease import StoreFactory
 from migrator.log import Log
 from migrator.migration import Migration
@@ -165,6 +164,3 @@ class Engine:
     def _warn(self, texts: tuple[str, ...] | list[str]) -> None:
         for text in texts:
             self.log.warning("migration.odd", reason=text)
-
-
-__all__ = ["Engine", "LeaseBusy", "MigratorError", "Teller"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from migrator.errors import ConfigError, PlanError
 
 _NAME = re.compile(r"([0-9]+)_(.*)\.sql", re.DOTALL)
+_NOT_TEXT = re.compile("[\udc80-\udcff]")  # how Python shows bytes of a name that aren't UTF-8
 _NAMES_SHOWN = 3
 
 
@@ -63,13 +64,18 @@ def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) 
     """
     paths: list[Path] = []
     for directory in directories:
-        if chosen and not directory.is_dir():
+        try:
+            if chosen and not directory.is_dir():
+                raise ConfigError(
+                    f"cannot find the migrations directory {str(directory)!r}: correct MIGRATIONS_DIR"
+                )
+            paths += _files(directory)
+            if environment and (directory / environment).is_dir():
+                paths += _files(directory / environment)
+        except OSError as error:
             raise ConfigError(
-                f"cannot find the migrations directory {str(directory)!r}: correct MIGRATIONS_DIR"
-            )
-        paths += _files(directory)
-        if environment and (directory / environment).is_dir():
-            paths += _files(directory / environment)
+                f"cannot read the migrations directory {str(directory)!r}: {error.strerror}"
+            ) from error
     migrations, skipped = [], []
     for path in paths:
         matched = _NAME.fullmatch(path.name)
@@ -78,11 +84,13 @@ def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) 
         if matched is None:
             skipped.append(path.name)
             continue
+        if _NOT_TEXT.search(path.name):
+            raise PlanError(f"cannot apply {path.name!r}: its name isn't UTF-8; rename it")
         migrations.append(
             Migration(version=matched[1], name=matched[2], path=path, checksum=checksum(read_text(path)))
         )
-    # By file name, as the Supabase CLI does; across directories too.
-    migrations.sort(key=lambda migration: migration.filename)
+    # By version as text, as the Supabase CLI does (tried with 3.1.0: 1_, 10_, 2_), across directories too.
+    migrations.sort(key=lambda migration: (migration.version, migration.filename))
     _refuse_duplicates(migrations)
     return Found(migrations=tuple(migrations), warnings=_warnings(migrations, skipped))
 
@@ -123,12 +131,7 @@ def checksum(text: str) -> str:
 
 
 def _files(directory: Path) -> list[Path]:
-    try:
-        return sorted(path for path in directory.iterdir() if not path.is_dir())
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the migrations directory {str(directory)!r}: {error.strerror}"
-        ) from error
+    return sorted(path for path in directory.iterdir() if not path.is_dir())
 
 
 def _refuse_duplicates(migrations: Iterable[Migration]) -> None:
@@ -154,7 +157,7 @@ def _warnings(migrations: Sequence[Migration], skipped: Sequence[str]) -> tuple[
             if one.version != other.version
         ]
         warnings.append(
-            "versions of different lengths: applied in the order of file names, not of numbers: "
+            "versions of different lengths: sorted as text, as the Supabase CLI does, not as numbers: "
             + _listed(odd)
         )
     return tuple(warnings)

@@ -101,11 +101,11 @@ def _missing(migrations: Iterable[Migration], rows: dict[str, HistoryRow]) -> li
 def _out_of_order(pending: Sequence[Migration], applied: Sequence[Migration]) -> list[str]:
     if not applied:
         return []
-    newest = max(applied, key=lambda migration: migration.filename)
+    newest = max(applied, key=lambda migration: migration.version)
     return [
         f"{migration.filename} comes out of order: {newest.filename} is applied already"
         for migration in pending
-        if migration.filename < newest.filename
+        if migration.version < newest.version
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 # A line at most this long is written to a pipe in one piece (PIPE_BUF on Linux, pipe(7)).
@@ -96,7 +97,10 @@ def decode(line: bytes) -> Report:
     Raises:
         ValueError: The line is no report.
     """
-    fields = json.loads(line)
+    try:
+        fields = json.loads(line)
+    except RecursionError:
+        raise ValueError("a report isn't nested") from None
     if not isinstance(fields, dict):
         raise ValueError("a report is a JSON object")
     return Report(
@@ -108,6 +112,11 @@ def decode(line: bytes) -> Report:
         reason=_text(fields.get("reason")),
         duration_ms=_number(fields.get("duration_ms")),
     )
+
+
+def timestamp(moment: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds, as JavaScript writes it."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _shorten(value: str | None, limit: int) -> str | None:

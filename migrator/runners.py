@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 
 from migrator import errors, script
 from migrator.errors import (
@@ -29,6 +30,7 @@ _LAST_PAUSE_S = 10.0
 
 _DUPLICATE_KEY = "23505"
 _ENDED_OWN_TRANSACTION = "MG002"
+_NOT_KNOWN = "whether it was rolled back is not known; the next run reads the history before it decides"
 _REMEDIES = {
     "55P04": "a new enum value can't be used in the file that adds it; use it in a later file",
     "55P03": "somebody holds the lock; see pg_stat_activity",
@@ -59,8 +61,8 @@ class SqlRunner:
         if understood.steps and self._store.transport.pooled:
             alone = next(statement for statement, in_one in understood.steps if not in_one)
             raise PlanError(
-                f"cannot apply {migration.filename} through a transaction pooler: {alone.first_line!r} can't run "
-                "in a transaction; set DIRECT_URL to a direct connection"
+                f"cannot apply {migration.filename} through a transaction pooler: {alone.first_line!r} "
+                "can't run in a transaction; set DIRECT_URL to a direct connection"
             )
         return understood
 
@@ -104,8 +106,8 @@ class SqlRunner:
                 if number <= (done or 0):
                     continue
                 state = (
-                    f"statements 1 to {number - 1} of {total} are done and on record; the next run goes on with "
-                    f"statement {number}"
+                    f"statements 1 to {number - 1} of {total} are done and on record; "
+                    f"the next run goes on with statement {number}"
                 )
                 try:
                     await self._step(
@@ -147,18 +149,22 @@ class SqlRunner:
             )
             await self._execute(migration, message)
             return
-        # Nothing can fence a statement that can't run in a transaction. The session advisory lock
-        # keeps others away while it runs; that the lease is ours is asked right before it.
-        if not await self._store.renew(lease, _STEP_TTL_S):
-            raise LeaseLost("cannot go on: the migration lock was taken over or removed; trying again")
-        if not await self._is_done_already(statement, resumed=resumed):
-            await self._run_alone(migration, statement, resumed=resumed)
-        record, _ = self._store.step_message(migration, "", lease, done=number, finished=finished)
-        await self._store.transport.execute(record)
 
-    async def _run_alone(self, migration: Migration, statement: Statement, *, resumed: bool) -> None:
+        async def alone() -> None:
+            # Nothing can fence a statement that can't run in a transaction. The session advisory lock
+            # keeps others away while it runs; that the lease is ours is asked right before it.
+            await self._store.transport.execute(self._store.fence_message(migration, lease))
+            # Before each try: a deadlock, say, leaves an INVALID index, which IF NOT EXISTS takes for done.
+            if not await self._is_done_already(statement, resumed=resumed):
+                await self._run_alone(statement, resumed=resumed)
+
+        await self._persist(migration, alone)
+        record, _ = self._store.step_message(migration, "", lease, done=number, finished=finished)
+        await self._execute(migration, record)
+
+    async def _run_alone(self, statement: Statement, *, resumed: bool) -> None:
         try:
-            await self._execute(migration, statement.text)
+            await self._store.transport.execute(statement.text)
         except DatabaseError as error:
             gone = error.sqlstate == "42704" and statement.text[:4].lower() == "drop"
             if not (resumed and gone):  # dropped by the run that didn't live to record it
@@ -183,9 +189,15 @@ class SqlRunner:
 
     async def _execute(self, migration: Migration, message: str) -> None:
         """Send a message, again if others were in its way."""
+        await self._persist(migration, lambda: self._store.transport.execute(message))
+
+    async def _persist(self, migration: Migration, once: Callable[[], Awaitable[None]]) -> None:
+        """Do it, again if others were in its way."""
         for attempt in range(1, _CONFLICT_TRIES + 1):
             try:
-                await self._store.transport.execute(message)
+                await once()
+            except Unavailable as error:
+                raise Unavailable(f"cannot apply {migration.filename}: {error}\n{_NOT_KNOWN}") from error
             except DatabaseError as error:
                 conflict = errors.from_sqlstate(error.sqlstate) is Conflict
                 if not conflict or attempt == _CONFLICT_TRIES or error.ended is Ended.UNKNOWN:
@@ -211,17 +223,18 @@ class SqlRunner:
             self._log.warning("session.unclean", reason=str(error))
 
 
-# Long enough for the statement's own start; heartbeats go on beside it.
-_STEP_TTL_S = 30.0
-
-
 class _Located:
-    """Where an error belongs in a file."""
+    """Where an error belongs in a file: `shown` is the first line of the statement, or else the line."""
 
     def __init__(self, *, text: str, statement: Statement | None = None, offset: int | None = None) -> None:
-        self.statement = statement
         at = offset if offset is not None else statement.offset if statement else None
-        self.where = "" if at is None else "line {}, column {}: ".format(*script.line_and_column(text, at))
+        self.where = self.shown = ""
+        if at is not None:
+            line, column = script.line_and_column(text, at)
+            self.where = f"line {line}, column {column}: "
+            self.shown = text.split("\n")[line - 1].strip()[:200]
+        if statement is not None:
+            self.shown = statement.first_line
 
 
 def _locate(error: DatabaseError, text: str, start: int, head: int) -> _Located | None:
@@ -241,9 +254,10 @@ def _state(error: DatabaseError, understood: Script) -> str:
     """What state the database is in; only what is known."""
     if error.sqlstate == _ENDED_OWN_TRANSACTION:
         return "a part of it may have been committed; look what is there"
-    if error.ended is Ended.ROLLED_BACK or (error.ended is Ended.ALREADY and understood.understood):
+    # Of a text that the parser doesn't know, anything might be a COMMIT, unless the server ran none of it.
+    if error.ended is not Ended.UNKNOWN and (understood.understood or error.completed == 0):
         return "rolled back: nothing of this file was applied"
-    return "whether it was rolled back is not known; the next run reads the history before it decides"
+    return _NOT_KNOWN
 
 
 def _failure(
@@ -260,8 +274,8 @@ def _failure(
     lines = [
         f"cannot apply {migration.filename}: {located.where if located else ''}{first} ({error.sqlstate})"
     ]
-    if located and located.statement:
-        lines.append(f"  {located.statement.first_line}")
+    if located and located.shown:
+        lines.append(f"  {located.shown}")
     lines += more
     if error.sqlstate in _REMEDIES:
         lines.append(f"remedy: {_REMEDIES[error.sqlstate]}")

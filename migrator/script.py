@@ -53,12 +53,14 @@ _WORTH_A_LOOK = re.compile(
 # Statements that begin otherwise are never special; the parser decides about the rest.
 _CANDIDATE = re.compile(
     r"(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex)\b"
-    r"|(create|drop|alter)\b(?=.*\b(concurrently|system|database|tablespace|subscription)\b)",
+    r"|(create|drop|alter)\b(?=.*\b(concurrently|system|database|tablespace|subscription)\b)"
+    r"|copy\b(?=.*\bstdin\b)",
     re.IGNORECASE | re.DOTALL,
 )
 _COPY_DATA = re.compile(r"^\s*copy\b[^;]*\bfrom\s+stdin\b", re.IGNORECASE | re.MULTILINE)
 _RESTRICT = re.compile(r"^\\(un)?restrict[ \t]+\w+[ \t]*\r?$", re.MULTILINE)
 _META = re.compile(r"^\\[a-z!?;]+", re.IGNORECASE | re.MULTILINE)
+_COMMENT_MARK = re.compile(r"/\*|\*/")
 
 _BEGIN = frozenset({"TRANS_STMT_BEGIN", "TRANS_STMT_START"})
 _SAVEPOINTS = frozenset({"TRANS_STMT_SAVEPOINT", "TRANS_STMT_RELEASE", "TRANS_STMT_ROLLBACK_TO"})
@@ -80,16 +82,17 @@ def understand(text: str, filename: str) -> Script:
     if found is None:  # a syntax error, or syntax that the server knows and the parser doesn't
         return Script(text=text, understood=False)
     kinds = [_kind(statement) for statement in found]
-    text, kinds = _without_own_transactions(text, found, kinds, filename)
-    if not any(kind == "alone" for kind in kinds):
-        return Script(text=text)
-    steps = [(statement, kind != "alone") for statement, kind in zip(found, kinds, strict=True)]
+    if "copy" in kinds:  # without its data, or the parser would have stumbled
+        raise _copy_refused(text, found[kinds.index("copy")].offset, filename)
+    if "alone" not in kinds:
+        return Script(text=_without_own_transactions(text, found, kinds, filename))
     for statement, kind in zip(found, kinds, strict=True):
-        if kind == "transaction":
+        if kind in ("begin", "commit", "transaction"):
             raise PlanError(
                 f"cannot apply {filename}: {_at(text, statement.offset)}: {statement.first_line!r} in a file "
                 "with statements that can't run in a transaction; give those a file of their own"
             )
+    steps = [(statement, kind != "alone") for statement, kind in zip(found, kinds, strict=True)]
     return Script(text=text, steps=tuple(steps))
 
 
@@ -142,10 +145,10 @@ def _blank_length(text: str) -> int:
             position = len(text) if end < 0 else end
         elif text.startswith("/*", position):
             depth = 0
-            for mark in re.finditer(r"/\*|\*/", text[position:]):
+            for mark in _COMMENT_MARK.finditer(text, position):
                 depth += 1 if mark[0] == "/*" else -1
                 if depth == 0:
-                    position += mark.end()
+                    position = mark.end()
                     break
             else:
                 return len(text)
@@ -155,7 +158,7 @@ def _blank_length(text: str) -> int:
 
 
 def _kind(statement: Statement) -> str:
-    """`begin`, `commit`, `transaction` (other control of it), `alone` (can't run in one), `plain`."""
+    """`begin`, `commit`, `transaction` (other control of it), `alone` (can't run in one), `copy`, `plain`."""
     if not _CANDIDATE.match(statement.text):
         return "plain"
     tree = _tree(statement)
@@ -170,6 +173,8 @@ def _kind(statement: Statement) -> str:
             if kind == "TRANS_STMT_COMMIT":
                 return "transaction" if node.get("chain") else "commit"
             return "plain" if kind in _SAVEPOINTS else "transaction"
+        case "CopyStmt":
+            return "copy" if node.get("is_from") and not node.get("filename") else "plain"
         case "IndexStmt" | "DropStmt":
             return "alone" if node.get("concurrent") else "plain"
         case "VacuumStmt":
@@ -214,9 +219,7 @@ def _tree(statement: Statement) -> dict[str, Any]:
     return tree
 
 
-def _without_own_transactions(
-    text: str, found: list[Statement], kinds: list[str], filename: str
-) -> tuple[str, list[str]]:
+def _without_own_transactions(text: str, found: list[Statement], kinds: list[str], filename: str) -> str:
     """Blank out BEGIN and COMMIT where they come in pairs: the file's transaction is ours anyway."""
     is_open = False
     for statement, kind in zip(found, kinds, strict=True):
@@ -230,13 +233,14 @@ def _without_own_transactions(
         if kind in ("begin", "commit"):
             is_open = kind == "begin"
             end = statement.offset + len(statement.text)
-            text = text[: statement.offset] + " " * len(statement.text) + text[end:]
+            blank = re.sub(r"[^\n]", " ", statement.text)  # line ends stay: errors are told by line
+            text = text[: statement.offset] + blank + text[end:]
     if is_open:
         raise PlanError(
             f"cannot apply {filename}: its last BEGIN has no COMMIT, so psql would throw its work away; "
             "add the COMMIT or remove the BEGIN"
         )
-    return text, kinds
+    return text
 
 
 def _without_psql(text: str, filename: str) -> str:
@@ -244,10 +248,8 @@ def _without_psql(text: str, filename: str) -> str:
     text = _RESTRICT.sub(lambda found: " " * len(found[0]), text)
     copied = _COPY_DATA.search(text)
     if copied:
-        raise PlanError(
-            f"cannot apply {filename}: {_at(text, copied.start())}: COPY ... FROM stdin with its data in the "
-            "file isn't supported yet; use INSERT (pg_dump --inserts)"
-        )
+        start = copied.start() + _blank_length(copied[0])
+        raise _copy_refused(text, start, filename)
     meta = _META.search(text)
     if meta and split(text[: meta.start()]) is not None:  # else it is inside of a text
         raise PlanError(
@@ -255,6 +257,13 @@ def _without_psql(text: str, filename: str) -> str:
             "remove it"
         )
     return text
+
+
+def _copy_refused(text: str, offset: int, filename: str) -> PlanError:
+    return PlanError(
+        f"cannot apply {filename}: {_at(text, offset)}: COPY ... FROM stdin with its data in the "
+        "file isn't supported yet; use INSERT (pg_dump --inserts)"
+    )
 
 
 def _at(text: str, offset: int) -> str:

@@ -160,6 +160,10 @@ class Store:
         """Put a file on record that will run statement by statement."""
         await self.transport.execute(self._message("begin_steps", migration, lease))
 
+    def fence_message(self, migration: Migration, lease: Lease) -> str:
+        """Ask whether the lease is still ours, under whatever role the file has set."""
+        return self._message("step_head", migration, lease) + "\ncommit"
+
     def step_message(
         self, migration: Migration, text: str, lease: Lease, *, done: int, finished: bool
     ) -> tuple[str, int]:

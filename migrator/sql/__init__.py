@@ -27,7 +27,8 @@ class Piece:
 
     def message(self, schema: str, **values: Value) -> str:
         """With the values as literals, to be sent without parameters."""
-        return _NAME.sub(lambda found: literal(values[found[1]]), self.text).replace("{schema}", schema)
+        text = self.text.replace("{schema}", schema)  # first: a value may hold such a word itself
+        return _NAME.sub(lambda found: literal(values[found[1]]), text)
 
 
 @cache
@@ -52,7 +53,7 @@ def install(schema: str, lock_key: int) -> str:
 
 
 def literal(value: Value) -> str:
-    """The value in SQL, whatever standard_conforming_strings is set to."""
+    """The value in SQL, whatever standard_conforming_strings is set to, also within dollar quotes."""
     match value:
         case None:
             return "null"
@@ -61,7 +62,7 @@ def literal(value: Value) -> str:
         case int() | float():
             return str(value)
         case str():
-            return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+            return "E'" + value.replace("\\", "\\\\").replace("'", "''").replace("$", "\\x24") + "'"
 
 
 def identifier(name: str) -> str:

@@ -14,27 +14,28 @@ begin
   if not found then
     raise exception 'the migration lock was lost' using errcode = 'MG001';
   end if;
-  perform set_config('migrator.xact', pg_current_xact_id()::text, true);
 end
 $fence$;
 insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token)
   values (:filename, :version, :title, :checksum, :holder, :token);
 
 -- tail(version, token): after the file. The guard notices a file that ended the transaction it was
--- given; what the file set for the session must not reach the next one, nor a pooler's next client.
+-- given: the history row isn't of this transaction then. (Not a setting: dumps end in RESET ALL.)
+-- What the file set for the session must not reach the next one, nor a pooler's next client; its
+-- role goes first, since it may not be allowed to write our history.
+reset role;
+reset session authorization;
 do $guard$
 begin
-  if current_setting('migrator.xact', true) is distinct from pg_current_xact_id()::text then
-    raise exception 'the file ended the transaction it was given' using errcode = 'MG002';
-  end if;
   update {schema}.migration_history
      set finished = true,
          duration_ms = extract(epoch from clock_timestamp() - executed_at) * 1000
-   where version = :version and token = :token;
+   where version = :version and token = :token and xmin = pg_current_xact_id()::xid;
+  if not found then
+    raise exception 'the file ended the transaction it was given' using errcode = 'MG002';
+  end if;
 end
 $guard$;
-reset role;
-reset session authorization;
 reset all;
 discard temp;
 commit;
@@ -56,21 +57,27 @@ insert into {schema}.migration_history (filename, version, name, checksum, execu
   on conflict (version) do update set token = excluded.token, executed_by = excluded.executed_by;
 commit;
 
--- step_head(name, token, holder, lock_timeout_ms): before a statement of such a file.
+-- step_head(name, token, holder, lock_timeout_ms): before a statement of such a file. An earlier one
+-- may have set a role that can't read our tables and that this one is to run under.
 begin;
 set local statement_timeout = 0;
 set local lock_timeout = :lock_timeout_ms;
 do $fence$
+declare
+  role_before text := current_setting('role');
 begin
+  perform set_config('role', 'none', true);
   perform 1 from {schema}.migration_locks
     where name = :name and token = :token and holder = :holder for key share;
   if not found then
     raise exception 'the migration lock was lost' using errcode = 'MG001';
   end if;
+  perform set_config('role', role_before, true);
 end
 $fence$;
 
 -- step_tail(version, token, done, finished): after it, in the same transaction.
+set local role none;
 update {schema}.migration_history
    set statements_done = :done,
        finished = :finished,

@@ -2,15 +2,22 @@
 -- It never waits: a waiter's snapshot would block somebody's CREATE INDEX CONCURRENTLY.
 do $install$
 declare
-  role_name text;
+  made_schema boolean := to_regnamespace('{schema}') is null;
+  grantee text;
 begin
+  -- Before the lock, too: whoever migrates already holds it for as long as that takes.
+  if to_regclass('{schema}.migration_history') is not null then
+    return;
+  end if;
   if not pg_try_advisory_xact_lock(:lock_key) then
     raise exception 'somebody else is installing' using errcode = 'lock_not_available';
   end if;
   if to_regclass('{schema}.migration_history') is not null then
     return;
   end if;
-  create schema if not exists {schema};
+  if made_schema then
+    create schema {schema};
+  end if;
 
   create table {schema}.migration_locks (
     name         text primary key,
@@ -46,14 +53,17 @@ begin
 
   alter table {schema}.migration_locks enable row level security;
   alter table {schema}.migration_history enable row level security;
-  revoke all on schema {schema} from public;
-  -- By name, too: Supabase grants new objects to these by default privileges.
-  for role_name in
-    select rolname from pg_roles where rolname in ('anon', 'authenticated')
+  -- By name, too: Supabase grants new objects to these by default privileges. What is in a schema
+  -- that isn't our own is left alone.
+  for grantee in
+    select 'public' union all
+    select quote_ident(rolname) from pg_roles where rolname in ('anon', 'authenticated')
   loop
-    execute format('revoke all on schema {schema} from %I', role_name);
-    execute format('revoke all on all tables in schema {schema} from %I', role_name);
-    execute format('revoke all on all sequences in schema {schema} from %I', role_name);
+    execute 'revoke all on {schema}.migration_locks, {schema}.migration_history from ' || grantee;
+    execute 'revoke all on sequence {schema}.migration_locks_token_seq from ' || grantee;
+    if made_schema then
+      execute 'revoke all on schema {schema} from ' || grantee;
+    end if;
   end loop;
 end
 $install$

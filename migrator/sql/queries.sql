@@ -52,7 +52,8 @@ select holder, extract(epoch from clock_timestamp() - locked_at)::float8 as held
  where name = :name and holder is not null;
 
 -- evict(name, lock_high, lock_low): end the sessions of a holder that is frozen: its lease ran out,
--- and it isn't executing anything. What it wakes up to is a closed connection.
+-- and it hasn't been executing anything for a while. What it wakes up to is a closed connection.
+-- Without the while, it would hit a contender that is just about to take a dead holder's lease.
 select pg_terminate_backend(a.pid) as ended
   from pg_locks as k
   join pg_stat_activity as a using (pid)
@@ -61,7 +62,8 @@ select pg_terminate_backend(a.pid) as ended
    and k.database = (select oid from pg_database where datname = current_database())
    and k.classid = :lock_high::oid and k.objid = :lock_low::oid
    and l.session and l.expires_at < clock_timestamp()
-   and a.state = 'idle' and a.usename = current_user and a.pid <> pg_backend_pid();
+   and a.state = 'idle' and a.state_change < clock_timestamp() - interval '3 s'
+   and a.usename = current_user and a.pid <> pg_backend_pid();
 
 -- index_state(schema_name, index_name): is there an index of that name, and is it valid?
 select n.nspname as schema_name, i.indisvalid as valid

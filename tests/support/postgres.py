@@ -51,9 +51,7 @@ class Server:
 
 def binaries() -> Path:
     """Postgres of this machine, or else the wheel's."""
-    found = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3])
-    )
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else embedded.find_binaries()
 
 
@@ -95,9 +93,7 @@ def running_server() -> Iterator[Server]:
         return
     directory = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))
     port = free_port()
-    server = Server(
-        url=f"postgresql://postgres@127.0.0.1:{port}/postgres", directory=directory, port=port
-    )
+    server = Server(url=f"postgresql://postgres@127.0.0.1:{port}/postgres", directory=directory, port=port)
     server.start()
     try:
         yield server

@@ -1,0 +1,321 @@
+"""The command line: what it prints, what it exits with, and what it never shows."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from migrator import report
+from tests.support.postgres import Server, fetch, free_port
+from tests.support.processes import clean_env, log_lines, run_migrator, start_migrator
+from tests.support.waiting import wait_until
+
+
+def migrator(*arguments, cwd=None, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "migrator", *arguments],
+        env=clean_env(**env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+    )
+
+
+def reasons(done):
+    return [line.get("reason", "") for line in log_lines(done.stderr)]
+
+
+@pytest.fixture
+def own_server(tmp_path_factory):
+    """A server that the test may stop."""
+    directory = tmp_path_factory.mktemp("server")
+    Path(directory).chmod(0o755)
+    for parent in directory.parents:
+        if str(parent).startswith("/tmp/") and parent != Path("/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    port = free_port()
+    server = Server(url=f"postgresql://postgres@127.0.0.1:{port}/postgres", directory=directory, port=port)
+    server.start()
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+# Exit codes
+
+
+def test_done_is_0_and_a_refused_statement_is_1(database, migrations):
+    directory = migrations(_1_a="select 1;")
+    assert run_migrator(database, directory).returncode == 0
+    assert run_migrator(database, directory, "--run").returncode == 0
+    migrations(_2_b="select 1/0;")
+    assert run_migrator(database, directory).returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("sideways",), ("up", "--fast"), ("status", "extra")])
+def test_a_command_line_that_makes_no_sense_is_2(arguments):
+    done = migrator(*arguments)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "usage: migrator" in done.stderr
+
+
+def test_files_that_do_not_fit_are_65(database, migrations):
+    done = run_migrator(database, migrations(_1_a="select 1;", _1_b="select 2;"))
+
+    assert done.returncode == 65
+    assert "both have version 1" in reasons(done)[-1]
+
+
+def test_nobody_at_the_other_end_is_69(migrations):
+    done = run_migrator(f"postgresql://bob:s3cret@127.0.0.1:{free_port()}/d", migrations(_1_a="select 1;"))
+
+    assert done.returncode == 69
+    assert "nobody answers there; is it running?" in reasons(done)[-1]
+    assert "s3cret" not in done.stderr
+
+
+def test_a_host_that_does_not_exist_is_69(migrations):
+    done = run_migrator(
+        "postgresql://bob:s3cret@db.invalid/d?connect_timeout=5", migrations(_1_a="select 1;")
+    )
+
+    assert done.returncode == 69
+    assert "cannot reach the database at db.invalid/d" in reasons(done)[-1]
+
+
+def test_no_host_that_fits_target_session_attrs_is_69(database, migrations):
+    done = run_migrator(f"{database}?target_session_attrs=standby", migrations(_1_a="select 1;"))
+
+    assert done.returncode == 69
+    assert "cannot reach the database" in reasons(done)[-1]
+
+
+def test_somebody_else_in_the_way_for_too_long_is_75(database, migrations):
+    """Through the lock: its row is deleted while the file runs, so that the next one fails its fence."""
+    directory = migrations(_1_a="delete from migrator.migration_locks;", _2_b="select 1;")
+
+    assert run_migrator(database, directory).returncode == 75
+
+
+def test_settings_that_are_wrong_are_78_all_in_one_message(migrations):
+    done = run_migrator(
+        "mysql://bob:s3cret@h/d", migrations(_1_a="select 1;"), MIGRATION_LEASE_TTL="x", LOG_LEVEL="loud"
+    )
+
+    assert done.returncode == 78
+    (told,) = reasons(done)
+    assert "DATABASE_URL" in told
+    assert "MIGRATION_LEASE_TTL='x'" in told
+    assert "LOG_LEVEL='loud'" in told
+    assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"MIGRATION_MAX_MEMORY_MB": "1"},
+        {"MIGRATION_MAX_MEMORY_MB": "9" * 30},
+        {"MIGRATION_NICE": "9" * 30},
+        {"MIGRATION_NICE": "٣" * 5000},
+    ],
+    ids=lambda setting: "=".join(next(iter(setting.items())))[:40],
+)
+def test_a_limit_that_makes_no_sense_is_told_and_not_obeyed(migrations, setting):
+    done = run_migrator("postgresql://h/d", migrations(_1_a="select 1;"), **setting)
+
+    assert done.returncode == 78, done.stderr
+    assert f"cannot use {next(iter(setting))}" in reasons(done)[-1]
+
+
+def test_no_database_is_78(migrations):
+    done = migrator("up", MIGRATIONS_DIR=str(migrations(_1_a="select 1;")))
+
+    assert done.returncode == 78
+    assert "set SUPABASE_DB_URL, DIRECT_URL or DATABASE_URL" in reasons(done)[-1]
+
+
+def test_an_unknown_database_or_user_is_78(database, migrations):
+    directory = migrations(_1_a="select 1;")
+    for url in (database + "_nope", database.replace("postgres@", "nobody_here:s3cret@")):
+        done = run_migrator(url, directory)
+
+        assert done.returncode == 78, done.stderr
+        assert "check user, password and database name" in reasons(done)[-1]
+        assert "s3cret" not in done.stderr
+
+
+def test_a_wrong_password_is_78_and_not_shown(own_server, migrations):
+    fetch(own_server.url, "create role bob login password 'right'; select 1")
+    hba = own_server.directory / "postgres-data" / "pg_hba.conf"
+    hba.write_text("host all bob all scram-sha-256\n" + hba.read_text())
+    fetch(own_server.url, "select pg_reload_conf()")
+    wait_until(
+        lambda: fetch(own_server.url, "select 1 from pg_hba_file_rules where user_name = '{bob}'"),
+        what="the reload",
+    )
+    directory = migrations(_1_a="select 1;")
+    wrong = own_server.url.replace("postgres@", "bob:s3cret%21@")
+
+    refused = run_migrator(wrong, directory, LOG_LEVEL="debug")
+    status = run_migrator(wrong, directory, "status", "--json", LOG_LEVEL="debug")
+
+    for done in (refused, status):
+        assert done.returncode == 78
+        assert 'password authentication failed for user "bob"' in done.stderr.replace("\\", "")
+        assert "s3cret" not in done.stdout + done.stderr
+    assert (
+        run_migrator(own_server.url.replace("postgres@", "bob:right@"), directory).returncode == 78
+    )  # no rights
+
+
+def test_a_server_that_stops_in_the_middle_is_69_and_the_next_run_is_right(own_server, migrations):
+    directory = migrations(_1_a="create table a ();", _2_b="create table b (); select pg_sleep(60);")
+    process = start_migrator(own_server.url, directory)
+    wait_until(
+        lambda: fetch(
+            own_server.url,
+            "select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' and pid <> pg_backend_pid()",
+        ),
+        what="the slow migration",
+    )
+    own_server.stop(signal.SIGQUIT)  # as after a crash
+    _, err = process.communicate(timeout=20)
+    own_server.start()
+    (directory / "2_b.sql").write_text("create table b ();")
+    again = run_migrator(own_server.url, directory)
+
+    assert process.returncode == 69, err
+    assert "Traceback" not in err
+    assert "whether it was rolled back is not known" in err
+    assert (again.returncode, again.stdout) == (0, "1 applied, 2 in all, nothing pending\n")
+
+
+# Status
+
+
+def test_status_tells_what_is_applied_pending_changed_and_missing(database, migrations):
+    directory = migrations(_1_a="select 1;", _2_b="select 2;", _3_c="select 3;")
+    run_migrator(database, directory)
+    (directory / "2_b.sql").unlink()
+    migrations(_3_c="select 'edited';", _4_d="select 4;")
+
+    shown = run_migrator(database, directory, "status")
+    told = run_migrator(database, directory, "status", "--json")
+    document = json.loads(told.stdout)
+
+    assert shown.returncode == told.returncode == 0
+    assert [(row["filename"], row["state"]) for row in document["migrations"]] == [
+        ("1_a.sql", "applied"),
+        ("2_b.sql", "missing"),
+        ("3_c.sql", "changed"),
+        ("4_d.sql", "pending"),
+    ]
+    assert (document["pending"], document["holder"]) == (1, None)
+    assert document["database"] == database.partition("@")[2]
+    lines = shown.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == ["applied", "missing", "changed", "pending"]
+    assert lines[-1] == f"4 migrations, 1 pending, on {database.partition('@')[2]}"
+
+
+def test_status_on_an_untouched_database_changes_nothing(database, migrations):
+    done = run_migrator(database, migrations(_1_a="select 1;"), "status", "--json")
+
+    assert json.loads(done.stdout)["pending"] == 1
+    assert fetch(database, "select to_regnamespace('migrator')") == [(None,)]
+
+
+def test_status_names_who_migrates_also_during_the_very_first_file(database, migrations):
+    directory = migrations(_1_a="select pg_sleep(60);")
+    process = start_migrator(database, directory)
+    wait_until(
+        lambda: fetch(
+            database,
+            "select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' and pid <> pg_backend_pid()",
+        ),
+        what="the slow migration",
+    )
+    shown = run_migrator(database, directory, "status")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+
+    assert f"/{process.pid}/" in shown.stdout
+    assert "has been migrating for" in shown.stdout
+    assert process.returncode == 130
+
+
+# Under a supervisor
+
+
+def test_reports_tell_the_whole_story_line_by_line(database, migrations):
+    directory = migrations(_1_a="select 1;", _2_b="select 1/0;")
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "migrator", "up"],
+            env=clean_env(
+                DATABASE_URL=database, MIGRATIONS_DIR=str(directory), MIGRATOR_REPORT_FD=str(write)
+            ),
+            capture_output=True,
+            text=True,
+            pass_fds=[write],
+        )
+        os.close(write)
+        told = [report.decode(line) for line in pipe]
+
+    assert [(one.phase, one.current, one.applied, one.pending) for one in told] == [
+        ("connecting", None, None, None),
+        ("applying", "1_a.sql", 0, 2),
+        ("applying", "2_b.sql", 1, 1),
+        ("failed", "2_b.sql", 1, 1),
+    ]
+    assert "division by zero" in (told[-1].error or "")
+    assert done.stdout == ""  # it belongs to the app
+
+
+def test_a_migrator_whose_supervisor_is_gone_stops(database, migrations):
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "migrator", "up"],
+        env=clean_env(
+            DATABASE_URL=database,
+            MIGRATIONS_DIR=str(migrations(_1_a="create table a (); select pg_sleep(60);")),
+            MIGRATOR_REPORT_FD=str(write),
+        ),
+        pass_fds=[write],
+        stderr=subprocess.PIPE,
+    )
+    os.close(write)
+    wait_until(
+        lambda: fetch(
+            database,
+            "select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' and pid <> pg_backend_pid()",
+        ),
+        what="the slow migration",
+    )
+    os.close(read)
+    process.communicate(timeout=10)
+
+    assert process.returncode == 143
+    assert fetch(database, "select to_regclass('a')") == [(None,)]
+
+
+def test_no_directory_is_nothing_to_do(tmp_path):
+    done = migrator("up", cwd=tmp_path, DATABASE_URL="postgresql://h/d")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("nothing to do: there is no migrations directory")
+
+
+def test_a_url_parameter_without_meaning_is_a_warning(database, migrations):
+    done = run_migrator(f"{database}?colour=blue", migrations(_1_a="select 1;"))
+
+    assert done.returncode == 0
+    (warning,) = [line for line in log_lines(done.stderr) if line["event"] == "settings.ignored"]
+    assert "colour" in warning["reason"]

@@ -1,0 +1,3 @@
+-- Reverted: see 20240110000000.
+/* create table never (id int);
+   /* nested */ drop table orders; */

@@ -1,0 +1,2 @@
+NOTIFY pgrst, 'reload schema';
+select pg_notify('pgrst', 'reload config');

@@ -1,0 +1,43 @@
+"""Stores and sessions over real connections, for tests that look inside one process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from migrator import direct, dsn
+from migrator.log import Log, configure
+from migrator.migration import Migration, checksum
+from migrator.store import Store
+
+
+@asynccontextmanager
+async def store_on(url: str, *, schema: str = "migrator", pooled: bool = False) -> AsyncIterator[Store]:
+    """A store over a connection of its own; `pooled` has it behave as through a transaction pooler."""
+    async with direct.connect(dsn.parse(url, "DATABASE_URL"), "migrator/test") as transport:
+        transport.pooled = transport.pooled or pooled
+        yield Store(transport, schema)
+
+
+@asynccontextmanager
+async def session(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A plain connection, as the app or an operator has one."""
+    connection = await asyncpg.connect(url, statement_cache_size=0)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+def migration_of(directory: Path, filename: str, text: str) -> Migration:
+    """A migration in a file."""
+    path = directory / filename
+    path.write_text(text)
+    version, _, rest = filename.partition("_")
+    return Migration(version=version, name=rest.removesuffix(".sql"), path=path, checksum=checksum(text))
+
+
+def quiet_log() -> Log:
+    """A log for code that needs one; errors still show."""
+    return configure(component="test", level="error", console=False, to_stdout=False, mask=lambda text: text)

@@ -1,0 +1,221 @@
+"""Database URLs as people have them."""
+
+import asyncpg.connect_utils
+import pytest
+
+from migrator import dsn
+from migrator.errors import ConfigError
+
+BASE = "postgresql://bob:s3cret@db.example:5432/shop"
+
+
+def url_for_asyncpg(text):
+    return dsn.parse(text, "DATABASE_URL").url
+
+
+def understood(text):
+    """Host, port, user, password and database, as asyncpg understands the normalised URL."""
+    addresses, parameters, *_ = asyncpg.connect_utils._parse_connect_dsn_and_args(
+        dsn=url_for_asyncpg(text),
+        **dict.fromkeys(
+            "host port user password passfile database ssl service servicefile direct_tls "
+            "server_settings target_session_attrs krbsrvname gsslib".split()
+        ),
+    )
+    return addresses, parameters.user, parameters.password, parameters.database, parameters
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "pgbouncer=true",
+        "connection_limit=1",
+        "connect_timeout=10",
+        "channel_binding=require",
+        "sslaccept=strict",
+        "uselibpqcompat=true",
+        "supa=base-pooler.x",
+        "made_up_by_a_vendor=1",
+        "gssencmode=disable&keepalives=1&pool_timeout=0",
+    ],
+)
+def test_a_parameter_that_asyncpg_would_choke_on_is_left_out(query):
+    url = url_for_asyncpg(f"{BASE}?{query}")
+
+    assert "?" not in url
+    assert understood(f"{BASE}?{query}")[0] == [("db.example", 5432)]
+
+
+def test_pgbouncer_true_or_port_6543_tells_a_transaction_pooler():
+    assert dsn.parse(f"{BASE}?pgbouncer=true", "X").pooled
+    assert dsn.parse(BASE.replace("5432", "6543"), "X").pooled
+    assert not dsn.parse(f"{BASE}?pgbouncer=false", "X").pooled
+    assert not dsn.parse(BASE, "X").pooled
+
+
+def test_prismas_schema_becomes_the_search_path():
+    parameters = understood(f"{BASE}?schema=shop")[4]
+
+    assert parameters.server_settings == {"search_path": '"shop",public'}
+    assert understood(f"{BASE}?schema=public")[4].server_settings is None
+
+
+def test_a_schema_with_quotes_can_not_break_out_of_the_search_path():
+    parameters = understood(BASE + '?schema=a%22,pg_temp;b"')[4]
+
+    assert parameters.server_settings == {"search_path": '"a"",pg_temp;b""",public'}
+
+
+def test_a_schema_is_not_silently_dropped_on_a_pooler():
+    assert dsn.parse(f"{BASE}?pgbouncer=true&schema=shop", "X").ignored == ("schema",)
+
+
+def test_a_parameter_nobody_knows_is_kept_for_a_warning():
+    assert dsn.parse(f"{BASE}?colour=blue&pgbouncer=true", "X").ignored == ("colour",)
+
+
+@pytest.mark.parametrize(
+    ("query", "mode"),
+    [
+        ("sslmode=no-verify", "require"),
+        ("sslmode=require", "require"),
+        ("sslmode=disable", "disable"),
+        ("ssl=true", "require"),
+        ("ssl=no-verify", "require"),
+        ("sslrootcert=system", "verify-full"),
+        ("sslmode=require&sslrootcert=system", "verify-full"),
+        ("SSLMODE=verify-ca", "verify-ca"),
+    ],
+)
+def test_every_spelling_of_the_ssl_mode_is_understood(query, mode):
+    url = url_for_asyncpg(f"{BASE}?{query}")
+
+    assert url.partition("?")[2] == f"sslmode={mode}"
+
+
+def test_system_certificates_are_asked_for():
+    assert dsn.parse(f"{BASE}?sslrootcert=system", "X").system_ca
+    assert not dsn.parse(f"{BASE}?sslrootcert=/ca.crt", "X").system_ca
+
+
+def test_an_ssl_mode_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="DATABASE_URL: its sslmode must be one of disable"):
+        url_for_asyncpg(f"{BASE}?sslmode=on")
+
+
+def test_target_session_attrs_reach_asyncpg():
+    assert understood(f"{BASE}?target_session_attrs=read-write")[4].target_session_attrs.value == "read-write"
+
+
+@pytest.mark.parametrize(
+    ("query", "timeout_s"),
+    [("", 10), ("connect_timeout=3", 3), ("connect_timeout=0.5", 0.5), ("connect_timeout=0", 10)],
+)
+def test_the_connect_timeout_is_ours(query, timeout_s):
+    assert dsn.parse(f"{BASE}?{query}", "X").connect_timeout_s == timeout_s
+
+
+def test_a_connect_timeout_that_is_no_number_is_refused():
+    with pytest.raises(ConfigError, match="connect_timeout must be a number"):
+        url_for_asyncpg(f"{BASE}?connect_timeout=soon")
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        pytest.param("postgres://bob@h/d", [("h", 5432)], id="without a port"),
+        pytest.param("postgresql://bob@/d?host=/run/pg", ["/run/pg/.s.PGSQL.5432"], id="a unix socket"),
+        pytest.param(
+            "postgresql://bob@/d?host=/run/pg&port=6000", ["/run/pg/.s.PGSQL.6000"], id="a socket's port"
+        ),
+        pytest.param("postgresql://bob@%2Frun%2Fpg/d", ["/run/pg/.s.PGSQL.5432"], id="a socket as host"),
+        pytest.param("postgresql://bob@[::1]:6000/d", [("::1", 6000)], id="IPv6"),
+        pytest.param("postgresql://bob@[::1]/d", [("::1", 5432)], id="IPv6 without a port"),
+        pytest.param("postgresql://bob@a:1,b:2/d", [("a", 1), ("b", 2)], id="several hosts"),
+        pytest.param("postgresql://bob@a,b:2/d", [("a", 5432), ("b", 2)], id="several, one with a port"),
+        pytest.param("postgresql://bob@[::1]:1,b:2/d", [("::1", 1), ("b", 2)], id="several, one IPv6"),
+    ],
+)
+def test_hosts_of_every_kind_are_understood(text, addresses):
+    assert understood(text)[0] == addresses
+
+
+def test_one_of_several_hosts_on_the_poolers_port_makes_it_a_pooler():
+    assert dsn.parse("postgresql://bob@a:5432,b:6543/d", "X").pooled
+
+
+@pytest.mark.parametrize(
+    ("written", "password"),
+    [
+        ("p%40ss%2Fw%3Ard%23%3F", "p@ss/w:rd#?"),
+        ("p@ss", "p@ss"),
+        ("50%off", "50%off"),
+        ("a:b", "a:b"),
+        ("gr%C3%B6%C3%9Fe", "größe"),
+        ("a+b%20c", "a+b c"),
+    ],
+)
+def test_a_password_arrives_as_it_was_meant(written, password):
+    addresses, user, found, database, _ = understood(f"postgresql://bob:{written}@h:1/d")
+
+    assert (addresses, user, found, database) == ([("h", 1)], "bob", password, "d")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://bob:s3cret@h:1/d?sslmode=require",
+        "postgresql://h/d?user=bob&password=s3cret",
+        "postgresql://bob:s3cret@h1:1,h2:2/d",
+        "postgresql://bob:s3cret@[::1]:1/d",
+    ],
+)
+def test_the_password_is_in_no_text_form(text):
+    parsed = dsn.parse(text, "X")
+
+    assert "s3cret" not in f"{parsed} {parsed!r} {parsed.place}"
+    assert "s3cret" in parsed.url
+    assert "s3cret" in dsn.secrets(text)
+
+
+def test_secrets_are_known_as_written_and_as_meant():
+    found = dsn.secrets("postgresql://bob:a%40b@h/d?sslpassword=c%20d")
+
+    assert set(found) == {"a%40b", "a@b", "c%20d", "c d"}
+    assert dsn.secrets(None) == ()
+    assert dsn.secrets("postgresql://bob@h/d") == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mysql://bob:s3cret@h/d",
+        "s3cret",
+        "host=h user=bob password=s3cret",
+        "postgresql://bob:s3cret/x@h:1/d",
+        "postgresql://bob:s3cret@h:port/d",
+        "postgresql://bob:s3cret@h:99999/d",
+        "postgresql://bob:[s3cret@h/d",
+        "postgres:bob:s3cret",
+    ],
+)
+def test_a_url_of_no_use_is_refused_without_being_repeated(text):
+    with pytest.raises(ConfigError) as caught:
+        dsn.parse(text, "DIRECT_URL")
+
+    assert "cannot use DIRECT_URL: it must be a URL like" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (BASE, "db.example:5432/shop"),
+        ("postgresql://bob@/shop?host=/run/pg", "/run/pg/shop"),
+        ("postgresql://bob@h", "h"),
+        ("postgresql://bob@h?dbname=shop", "h/shop"),
+        ("postgresql://", "localhost"),
+    ],
+)
+def test_the_place_names_host_and_database(text, place):
+    assert str(dsn.parse(text, "X")) == place

@@ -1,0 +1,216 @@
+"""Files: which count, in which order, and what identifies their content."""
+
+import os
+
+import pytest
+
+from migrator import migration as files
+from migrator.errors import ConfigError, PlanError
+from migrator.migration import checksum
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a file below the test's directory; the directory's path."""
+
+    def write(name, content="select 1;"):
+        path = tmp_path / "migrations" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.write_text(content)
+        return tmp_path / "migrations"
+
+    return write
+
+
+def load(*directories, environment=None):
+    return files.load(directories, environment, chosen=True)
+
+
+def names(found):
+    return [migration.filename for migration in found.migrations]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "title"),
+    [
+        ("20250101120000_create_users.sql", "20250101120000", "create_users"),
+        ("20250101_create.sql", "20250101", "create"),
+        ("202501011200_x.sql", "202501011200", "x"),
+        ("20259999999999_no_date.sql", "20259999999999", "no_date"),
+        ("1_a.sql", "1", "a"),
+        ("0001_a_b_c.sql", "0001", "a_b_c"),
+        ("1_With Spaces-and.dots.sql", "1", "With Spaces-and.dots"),
+        ("1_größe_🐘.sql", "1", "größe_🐘"),
+        ("1_3f2b8c1e-aaaa-4bbb-8ccc-000000000001.sql", "1", "3f2b8c1e-aaaa-4bbb-8ccc-000000000001"),
+        ('1_it\'s a "name"; drop.sql', "1", 'it\'s a "name"; drop'),
+        ("1_twice.sql.sql", "1", "twice.sql"),
+        ("1_.sql", "1", ""),
+    ],
+)
+def test_a_name_with_digits_and_an_underscore_is_a_migration(write, name, version, title):
+    (found,) = load(write(name)).migrations
+
+    assert (found.version, found.name, found.filename) == (version, title, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "init.sql",
+        "20250101-dash.sql",
+        "v1_a.sql",
+        "1_a.SQL",
+        "1_a.sql.bak",
+        "\u0661_a.sql",
+        ".gitkeep",
+    ],
+)
+def test_another_name_is_skipped_aloud(write, name):
+    found = load(write(name))
+
+    assert found.migrations == ()
+    assert found.warnings == (f"skipped, since the name isn't <version>_<description>.sql: {name}",)
+
+
+def test_many_skipped_names_are_counted(write):
+    for number in range(5):
+        directory = write(f"note{number}.md")
+
+    assert load(directory).warnings[0].endswith("note0.md, note1.md, note2.md and 2 more")
+
+
+def test_the_way_back_is_left_alone_without_a_word(write):
+    write("1_a.down.sql")
+    found = load(write("1_a.sql"))
+
+    assert (names(found), found.warnings) == (["1_a.sql"], ())
+
+
+def test_sub_directories_are_not_searched(write):
+    write("archive/1_old.sql")
+    write("2_dir.sql/inner.txt")
+
+    assert names(load(write("3_new.sql"))) == ["3_new.sql"]
+
+
+def test_the_environments_own_directory_is_merged_in(write):
+    write("1_a.sql")
+    write("3_c.sql")
+    write("staging/2_b.sql")
+    directory = write("production/2_other.sql")
+
+    assert names(load(directory, environment="staging")) == ["1_a.sql", "2_b.sql", "3_c.sql"]
+    assert names(load(directory)) == ["1_a.sql", "3_c.sql"]
+    assert names(load(directory, environment="test")) == ["1_a.sql", "3_c.sql"]
+
+
+def test_several_directories_are_one_sequence(write):
+    first, second = write("a/1_a.sql") / "a", write("b/2_b.sql") / "b"
+    write("a/3_c.sql")
+
+    assert names(load(second, first)) == ["1_a.sql", "2_b.sql", "3_c.sql"]
+
+
+def test_versions_sort_as_text_and_mixed_lengths_are_told(write):
+    for name in ("2_b.sql", "10_c.sql", "1_a.sql"):
+        directory = write(name)
+    found = load(directory)
+
+    assert names(found) == ["1_a.sql", "10_c.sql", "2_b.sql"]
+    (warning,) = found.warnings
+    assert "versions of different lengths" in warning
+    assert "10_c.sql" in warning
+
+
+def test_mixed_lengths_that_sort_alike_are_no_news(write):
+    for name in ("20240101_a.sql", "20250101120000_b.sql"):
+        directory = write(name)
+
+    assert load(directory).warnings == ()
+
+
+def test_two_files_of_one_version_are_refused_by_name(write):
+    write("1_a.sql")
+    directory = write("production/1_b.sql")
+
+    with pytest.raises(PlanError, match=r"1_a\.sql and .*1_b\.sql apart: both have version 1; rename"):
+        load(directory, environment="production")
+
+
+def test_a_directory_that_somebody_named_must_exist(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot find the migrations directory .*/nope'"):
+        load(tmp_path / "nope")
+
+
+def test_a_directory_that_can_not_even_be_looked_at_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot .* the migrations directory"):
+        load(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param("select 1;".encode("utf-16"), "it is UTF-16; save it as UTF-8", id="UTF-16"),
+        pytest.param(b"select 1;\nselect '\xe4';\n", "line 2 isn't UTF-8", id="Latin-1"),
+        pytest.param(b"select 1;\n\nselect '\0';", "line 3 holds a NUL character", id="NUL"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused_by_name_and_line(write, content, told):
+    directory = write("1_a.sql", content)
+
+    with pytest.raises(PlanError, match=r"cannot read 1_a\.sql") as caught:
+        load(directory)
+    assert told in str(caught.value)
+
+
+def test_a_file_that_can_not_be_read_is_told(write):
+    directory = write("1_a.sql")
+    (directory / "2_b.sql").symlink_to("/nowhere")
+
+    with pytest.raises(PlanError, match=r"cannot read 2_b\.sql: No such file or directory"):
+        load(directory)
+
+
+def test_a_name_that_is_no_text_is_refused(write):
+    directory = write("1_a.sql")
+    with open(os.path.join(os.fsencode(directory), b"2_\xff.sql"), "w"):
+        pass
+
+    with pytest.raises(PlanError, match="its name isn't UTF-8"):
+        load(directory)
+
+
+def test_a_byte_order_mark_is_not_part_of_the_text(write):
+    path = write("1_a.sql", b"\xef\xbb\xbfselect 1;\r\n") / "1_a.sql"
+
+    assert files.read_text(path) == "select 1;\r\n"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param("select 1;\r\nselect 'ä';\r\n", id="line ends of Windows"),
+        pytest.param("select 1;\rselect 'ä';\r", id="line ends of old"),
+        pytest.param("\ufeffselect 1;\nselect 'ä';\n", id="a byte order mark"),
+        pytest.param("select 1;  \t\nselect 'ä';  \n\n\n", id="trailing white space"),
+        pytest.param("select 1;\nselect 'ä';", id="no line end at the end"),
+    ],
+)
+def test_what_does_not_matter_does_not_change_the_checksum(other):
+    assert checksum(other) == checksum("select 1;\nselect 'ä';\n")
+
+
+@pytest.mark.parametrize(
+    "other", ["select 2;\n", " select 1;\n", "select  1;\n", "SELECT 1;\n", "\nselect 1;\n", ""]
+)
+def test_what_may_matter_changes_the_checksum(other):
+    assert checksum(other) != checksum("select 1;\n")
+
+
+def test_a_checksum_names_its_algorithm():
+    assert checksum("").startswith("sha256:")
+    assert len(checksum("")) == len("sha256:") + 64

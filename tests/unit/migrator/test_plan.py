@@ -1,0 +1,113 @@
+"""Files against history."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from migrator import plan
+from migrator.errors import PlanError
+from migrator.migration import Migration
+from migrator.plan import HistoryRow
+
+WHEN = datetime(2026, 5, 1, 9, 30, tzinfo=UTC)
+
+
+def file(name, checksum="sha256:a"):
+    version, _, rest = name.partition("_")
+    return Migration(
+        version=version, name=rest.removesuffix(".sql"), path=Path("/m") / name, checksum=checksum
+    )
+
+
+def row(name, checksum="sha256:a", **fields):
+    return HistoryRow(
+        version=name.partition("_")[0], filename=name, checksum=checksum, executed_at=WHEN, **fields
+    )
+
+
+def make(migrations, history, *, refuse_changed=True):
+    return plan.make(migrations, history, refuse_changed=refuse_changed)
+
+
+A, B, C = file("1_a.sql"), file("2_b.sql"), file("3_c.sql")
+
+
+@pytest.mark.parametrize(
+    ("history", "pending", "applied"),
+    [
+        pytest.param([], [A, B, C], 0, id="nothing is applied"),
+        pytest.param([row("1_a.sql")], [B, C], 1, id="the first is"),
+        pytest.param([row("1_a.sql"), row("2_b.sql"), row("3_c.sql")], [], 3, id="all are"),
+        pytest.param([row("3_c.sql"), row("1_a.sql")], [B], 2, id="in any order"),
+        pytest.param([row("1_renamed.sql")], [B, C], 1, id="a renamed file is the same migration"),
+        pytest.param([row("0_gone.sql")], [A, B, C], 0, id="a missing file isn't counted"),
+        pytest.param(
+            [row("1_a.sql"), row("2_b.sql", finished=False, statements_done=1)],
+            [B, C],
+            1,
+            id="a half done one is gone on with",
+        ),
+    ],
+)
+def test_what_is_not_on_record_is_pending(history, pending, applied):
+    made = make([A, B, C], history)
+
+    assert (list(made.pending), made.applied) == (pending, applied)
+
+
+def test_a_changed_applied_file_is_refused_with_name_and_date():
+    with pytest.raises(PlanError) as caught:
+        make([file("1_a.sql", "sha256:b"), B], [row("1_a.sql")])
+
+    assert str(caught.value) == (
+        "cannot go on: 1_a.sql differs from what was applied on 2026-05-01 09:30 UTC; restore the file and add a "
+        "new migration instead, or set MIGRATION_CHANGED_FILES=warn"
+    )
+
+
+def test_all_changed_files_are_named():
+    with pytest.raises(PlanError, match=r"1_a\.sql differs.*; 2_b\.sql differs"):
+        make([file("1_a.sql", "x"), file("2_b.sql", "x")], [row("1_a.sql"), row("2_b.sql")])
+
+
+def test_a_changed_file_can_be_a_mere_warning():
+    made = make([file("1_a.sql", "sha256:b"), B], [row("1_a.sql")], refuse_changed=False)
+
+    assert made.pending == (B,)
+    assert made.warnings == ("1_a.sql differs from what was applied on 2026-05-01 09:30 UTC",)
+
+
+def test_a_missing_file_is_a_warning():
+    made = make([B], [row("2_b.sql"), row("1_a.sql")])
+
+    assert made.warnings == ("1_a.sql was applied on 2026-05-01 09:30 UTC, but the file is missing",)
+
+
+def test_a_file_that_comes_out_of_order_is_a_warning():
+    made = make([A, B, C], [row("1_a.sql"), row("3_c.sql")])
+
+    assert made.pending == (B,)
+    assert made.warnings == ("2_b.sql comes out of order: 3_c.sql is applied already",)
+
+
+def test_order_is_that_of_versions_as_text():
+    made = make([file("1_a.sql"), file("10_b.sql"), file("2_c.sql")], [row("2_c.sql")])
+
+    assert [warning.partition(" ")[0] for warning in made.warnings] == ["1_a.sql", "10_b.sql"]
+
+
+def test_a_file_that_ended_its_own_transaction_is_not_touched_again():
+    with pytest.raises(PlanError, match=r"1_a\.sql ended its own transaction on 2026.*delete its row"):
+        make([A], [row("1_a.sql", finished=False)])
+
+
+def test_a_half_done_file_that_was_edited_is_refused():
+    with pytest.raises(
+        PlanError, match=r"1_a\.sql was applied up to statement 2 and edited since; restore it"
+    ):
+        make(
+            [file("1_a.sql", "sha256:b")],
+            [row("1_a.sql", finished=False, statements_done=2)],
+            refuse_changed=False,
+        )

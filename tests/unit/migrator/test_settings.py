@@ -1,0 +1,106 @@
+"""The migrator's settings."""
+
+import pytest
+
+from migrator.errors import ConfigError
+from migrator.settings import Settings
+
+URL = "postgresql://bob:s3cret@h/d"
+
+
+def settings(directories=(), **environ):
+    return Settings.from_env(environ, lambda path: URL + "\n", lambda path: path in directories)
+
+
+def test_nothing_set_means_the_defaults():
+    found = settings()
+
+    assert (found.database, found.directories, found.schema) == (None, (), "migrator")
+    assert (found.changed_files, found.lease_ttl_s, found.connect_wait_s) == ("refuse", 30.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"SUPABASE_DB_URL": URL, "DIRECT_URL": "postgresql://x/y", "DATABASE_URL": "postgresql://x/z"},
+        {"DIRECT_URL": URL, "DATABASE_UNPOOLED_URL": "postgresql://x/y", "DATABASE_URL": "postgresql://x/z"},
+        {"DATABASE_UNPOOLED_URL": URL, "DATABASE_URL": "postgresql://x/z"},
+        {"DATABASE_URL": URL},
+        {"DATABASE_URL_FILE": "/run/secrets/url"},
+    ],
+    ids=lambda environ: next(iter(environ)),
+)
+def test_the_first_url_that_is_set_is_the_database(environ):
+    assert settings(**environ).require_database().place == "h/d"
+
+
+def test_no_database_is_an_error_only_when_one_is_needed():
+    with pytest.raises(ConfigError, match="set SUPABASE_DB_URL, DIRECT_URL or DATABASE_URL"):
+        settings(NEXT_PUBLIC_SUPABASE_URL="https://x.supabase.co").require_database()
+
+
+@pytest.mark.parametrize(
+    ("there", "environ", "directories"),
+    [
+        (("supabase/migrations", "migrations"), {}, ["supabase/migrations"]),
+        (("migrations",), {}, ["migrations"]),
+        ((), {"MIGRATIONS_DIR": "a:b"}, ["a", "b"]),
+    ],
+)
+def test_directories_are_looked_up_or_named(there, environ, directories):
+    found = settings(there, **environ)
+
+    assert [str(path) for path in found.directories] == directories
+    assert found.chosen is bool(environ)
+
+
+def test_embedded_is_a_socket_in_the_state_directory():
+    found = settings(DATABASE_URL="embedded", ENTRYPOINT_STATE_DIR="/run/e")
+
+    assert found.embedded
+    assert found.require_database().place == "/run/e/postgres/postgres"
+
+
+def test_everything_that_is_wrong_is_in_one_message():
+    with pytest.raises(ConfigError) as caught:
+        settings(
+            DATABASE_URL="mysql://bob:s3cret@h/d",
+            MIGRATION_SCHEMA='x"; drop schema public',
+            MIGRATION_LEASE_TTL="0",
+            MIGRATION_CHANGED_FILES="maybe",
+            MIGRATION_RETRY_COUNT="-1",
+            MIGRATION_RUNNER="node",
+            LOG_LEVEL="loud",
+        )
+
+    told = str(caught.value)
+    for name in (
+        "DATABASE_URL",
+        "MIGRATION_SCHEMA",
+        "MIGRATION_LEASE_TTL",
+        "MIGRATION_CHANGED_FILES",
+        "MIGRATION_RETRY_COUNT",
+        "MIGRATION_RUNNER",
+        "LOG_LEVEL",
+    ):
+        assert f"cannot use {name}" in told
+    assert "s3cret" not in told
+
+
+@pytest.mark.parametrize("schema", ["pg_mine", "Upper", "with space", "a.b", "1a", "x" * 64])
+def test_a_schema_that_would_need_quotes_is_refused(schema):
+    with pytest.raises(ConfigError, match="cannot use MIGRATION_SCHEMA"):
+        settings(MIGRATION_SCHEMA=schema)
+
+
+def test_secrets_do_not_show_in_the_settings():
+    found = settings(DATABASE_URL=URL, SUPABASE_SERVICE_ROLE_KEY="k3y")
+
+    assert "s3cret" not in repr(found)
+    assert "k3y" not in repr(found)
+    assert set(found.secrets) == {"s3cret", "k3y"}
+
+
+def test_a_supervised_migrator_knocks_for_a_while():
+    assert settings(MIGRATOR_REPORT_FD="5").connect_wait_s > 0
+    assert settings(MIGRATOR_REPORT_FD="5").report_fd == 5
