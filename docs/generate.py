@@ -30,8 +30,9 @@ def variables_page() -> str:
 {NOTE}
 All settings are environment variables. Where several names are given, the first one that is set wins; an empty
 value counts as not set. Every secret (marked **S**) can also come from a file: `NAME_FILE` holds its path, and
-setting both `NAME` and `NAME_FILE` is an error. A wrong value is one message that names the variable, what it holds
-and what is allowed, all wrong ones at once; the app starts all the same, and the migrations are reported as failed.
+setting both `NAME` and `NAME_FILE` is an error. Wrong values are one message that names each variable, what it holds
+and what is allowed. The app starts all the same. If it is one that decides about migrations, none is run and they are
+reported as failed; in place of any other the default is used.
 
 | variable | default | |
 |---|---|---|

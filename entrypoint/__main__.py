@@ -17,8 +17,13 @@ def main() -> None:
 
     app = launch.current or launch.begin(argv)
     try:
+        launch.fill_standard_streams()
+        _forget_working_directory()
+        # PID 1 speaks no TLS, and asyncio can do without it: OpenSSL would be 4 MiB.
+        sys.modules["ssl"] = None  # type: ignore[assignment]  # the import system's word for "not there"
         from entrypoint import supervisor
 
+        del sys.modules["ssl"]
         code = supervisor.main(app)
     except BaseException as error:  # noqa: BLE001 - PID 1's first duty can't depend on our code being right
         launch.say(f"internal error, only looking after the app from here on: {launch.where(error)}")
@@ -27,6 +32,13 @@ def main() -> None:
         launch.take_terminal_back()
     # Not sys.exit: tearing the interpreter down takes longer than anything that is left to do.
     os._exit(code)
+
+
+def _forget_working_directory() -> None:
+    """Take back what `python -m` did to sys.path: the app's email.py isn't the one that we import."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not sys.flags.safe_path and sys.path[0] != root:
+        del sys.path[0]
 
 
 if __name__ == "__main__":

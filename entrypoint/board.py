@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -139,14 +139,16 @@ def prepare_state_dir(path: str) -> None:
 
 def _replace(path: str, content: bytes) -> None:
     """Write beside, then rename, so that a reader sees the old or the new document, whole."""
-    fd, beside = tempfile.mkstemp(prefix=".status.", dir=os.path.dirname(path))
+    beside = f"{path}.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(fd, "wb") as file:
+        with os.fdopen(os.open(beside, flags, 0o644), "wb") as file:
+            os.fchmod(file.fileno(), 0o644)  # whatever the umask: the app may be another user
             file.write(content)
-            os.fchmod(file.fileno(), 0o644)
         os.replace(beside, path)
     except OSError:
-        os.unlink(beside)
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
         raise
 
 

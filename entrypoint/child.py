@@ -47,10 +47,12 @@ class Child:
 
     async def stop(self, exited: asyncio.Future[int], number: int, grace_s: float) -> None:
         """Ask with a signal, and after the grace kill the whole group. Bounded, whatever it does."""
-        if not exited.done():
-            launch.signal_process(self.pid, number)
-            await asyncio.wait({exited}, timeout=grace_s)
-        launch.signal_group(self.pid, signal.SIGKILL)
+        try:
+            if not exited.done():
+                launch.signal_process(self.pid, number)
+                await asyncio.wait({exited}, timeout=grace_s)
+        finally:  # also where a cancellation cuts the grace short
+            launch.signal_group(self.pid, signal.SIGKILL)
         if not exited.done():
             await asyncio.wait({exited}, timeout=grace_s)
 
@@ -87,12 +89,14 @@ class Migrator(Child):
         finally:
             if cause is Cause.MEMORY:
                 launch.signal_group(self.pid, signal.SIGKILL)
-            await self.stop(exited, signal.SIGTERM, policy.MIGRATOR_GRACE_S)
-            # All that was written before the exit is in the pipe now. Waiting for its end instead
-            # would hang on a grandchild that inherited the descriptor.
-            self._read(read_fd)
-            loop.remove_reader(read_fd)
-            os.close(read_fd)
+            try:
+                await self.stop(exited, signal.SIGTERM, policy.MIGRATOR_GRACE_S)
+            finally:
+                # All that was written before the exit is in the pipe now. Waiting for its end instead
+                # would hang on a grandchild that inherited the descriptor.
+                self._read(read_fd)
+                loop.remove_reader(read_fd)
+                os.close(read_fd)
         code = launch.exit_code(exited.result()) if exited.done() else launch.SIGNAL_BASE
         self._log.info("migrator.exited", pid=self.pid, exit_code=code, cause=cause)
         return Outcome(cause=cause, code=code, last=self.last)
@@ -116,13 +120,13 @@ class Migrator(Child):
         import psutil  # late: 35 ms that the app's first second needn't share
 
         try:
-            process = psutil.Process(self.pid)
-            process.ionice(psutil.IOPRIO_CLASS_IDLE)
+            psutil.Process(self.pid).ionice(psutil.IOPRIO_CLASS_IDLE)
         except (psutil.Error, OSError, AttributeError):  # it has ended, or this isn't Linux
             pass
         while True:
             rss_bytes = 0
             try:
+                process = psutil.Process(self.pid)
                 tree = [process, *process.children(recursive=True)]
                 rss_bytes = sum(one.memory_info().rss for one in tree)
             except (psutil.Error, OSError):  # one ended while we looked

@@ -8,10 +8,10 @@ import json
 import os
 import socket
 import sys
-from importlib import metadata
 from typing import Any, NoReturn
 
 from entrypoint import launch
+from migrator.version import Version
 
 # Docker gives a health check 30 s; an entrypoint that needs more than this isn't well.
 TIMEOUT_S = 5.0
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     what.add_argument("--healthcheck", action="store_true", help="exit 0 if healthy, 1 if not")
     what.add_argument("--status", action="store_true", help="what the running entrypoint publishes")
     parser.add_argument("--json", action="store_true", help="with --status: as it is published")
-    parser.add_argument("--version", action="version", version=metadata.version("entrypoint"))
+    parser.add_argument("--version", action=Version, nargs=0, help="which version this is")
     if "--healthcheck" in arguments:
         # Docker reserves exit code 2, which argparse uses for bad usage.
         parser.error = _unhealthy  # type: ignore[method-assign]
@@ -54,7 +54,7 @@ def _unhealthy(message: str) -> NoReturn:
 def _healthcheck() -> int:
     try:
         code, body = _ask()
-        health = json.loads(body)
+        health = _parse(body)
     except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"unhealthy: {_reason(error)}")
         return 1
@@ -65,7 +65,7 @@ def _healthcheck() -> int:
 def _status(*, as_json: bool) -> int:
     try:
         _, body = _ask()
-        health = json.loads(body)
+        health = _parse(body)
     except (OSError, ValueError, http.client.HTTPException) as error:
         sys.stderr.write(f"entrypoint: cannot ask the running entrypoint: {_reason(error)}\n")
         return 1
@@ -78,7 +78,7 @@ def _ask() -> tuple[int, bytes]:
 
     Raises:
         OSError: Neither is there.
-        ValueError: The marker file holds something else.
+        ValueError: What is there is no health document.
     """
     directory = os.environ.get("ENTRYPOINT_STATE_DIR", "").strip() or launch.DEFAULT_STATE_DIR
     connection = _UnixConnection(os.path.join(directory, launch.SOCKET_FILE))
@@ -86,7 +86,9 @@ def _ask() -> tuple[int, bytes]:
         connection.request("GET", "/api/health")
         response = connection.getresponse()
         return response.status, response.read()
-    except (FileNotFoundError, ConnectionRefusedError):
+    except TimeoutError:  # it is there but doesn't answer: the marker would hide that
+        raise
+    except OSError:  # no socket, not ours to open, or its path is too long to have one
         return _read_marker(os.path.join(directory, launch.STATUS_FILE))
     finally:
         connection.close()
@@ -95,7 +97,7 @@ def _ask() -> tuple[int, bytes]:
 def _read_marker(path: str) -> tuple[int, bytes]:
     with open(path, "rb") as file:
         body = file.read()
-    health = json.loads(body)
+    health = _parse(body)
     try:
         os.kill(health["app"]["pid"], 0)
     except (ProcessLookupError, TypeError):
@@ -103,6 +105,16 @@ def _read_marker(path: str) -> tuple[int, bytes]:
     except PermissionError:  # it lives, as another user
         pass
     return 200 if health["status"] == "ok" else 503, body
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    health = json.loads(body)
+    try:
+        if _summary(health) and {"status", "app"} <= health.keys() and "pid" in health["app"]:
+            return dict(health)
+    except (TypeError, KeyError):
+        pass
+    raise ValueError("what is published there is no health document")
 
 
 def _summary(health: dict[str, Any]) -> str:

@@ -22,7 +22,10 @@ FAULTS = frozenset(
         _signal.SIGSYS,
     )
 )
-CATCHABLE = frozenset(_signal.valid_signals()) - FAULTS - {_signal.SIGKILL, _signal.SIGSTOP}
+# What the kernel tells a process of its own writing. Ignored, as CPython has them from the start:
+# handed on, a client that hangs up on us or a log that nobody reads would kill the app.
+_OWN_WRITES = frozenset((_signal.SIGPIPE, _signal.SIGXFSZ))
+CATCHABLE = frozenset(_signal.valid_signals()) - FAULTS - _OWN_WRITES - {_signal.SIGKILL, _signal.SIGSTOP}
 
 # CPython ignores these two for itself; an app expects them to kill, as after a plain exec.
 # TTIN and TTOU: `share_terminal` ignores them for us.
@@ -123,9 +126,12 @@ def start_app(app: App) -> None:
 
 def report_failed_start(app: App, error: Exception) -> int:
     """Say why the app can't be started; the exit code a shell would have, 127 or 126."""
-    number = getattr(error, "errno", None)
+    # glibc looks an empty name up in PATH too, and finds directories.
+    number = getattr(error, "errno", None) if app.argv[0] else 2
     code = 127 if number in (2, 20) else 126  # ENOENT, ENOTDIR
     reason = {2: "not found", 13: "not executable"}.get(number or 0)
+    if number == 2 and os.path.isfile(_which(app.argv[0])):
+        reason = "the interpreter that it names is not found"
     say(f"cannot start the app {app.argv[0]!r}: {reason or getattr(error, 'strerror', error)}")
     return code
 
@@ -167,20 +173,20 @@ def spawn(
     except OSError as error:
         if error.errno != 8:  # ENOEXEC: a script without "#!", which execvp hands to sh
             raise
-    path = argv[0] if "/" in argv[0] else _which(argv[0])
-    return run("/bin/sh", ["/bin/sh", path, *argv[1:]])
+    return run("/bin/sh", ["/bin/sh", _which(argv[0]), *argv[1:]])
 
 
 def app_environ(ours: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """The app's environment: what we inherited, and where our status is to be found."""
-    env = dict(ours)
+    # A name that is empty or holds a "=" can be inherited, but posix_spawn refuses all for it.
+    env = {name: value for name, value in ours.items() if name and b"=" not in name}
     if env.get(b"LC_CTYPE") in (b"C.UTF-8", b"C.utf8", b"UTF-8") and not _inherited_lc_ctype():
         del env[b"LC_CTYPE"]  # PEP 538: the interpreter set it, in a container without a locale
     scrub = env.get(b"ENTRYPOINT_SCRUB_ENV")
     if scrub:
         for name in scrub.split(b","):
             env.pop(name.strip(), None)
-    state_dir = env.get(b"ENTRYPOINT_STATE_DIR", b"").strip() or DEFAULT_STATE_DIR.encode()
+    state_dir = _absolute(env.get(b"ENTRYPOINT_STATE_DIR", b"").strip() or DEFAULT_STATE_DIR.encode())
     env[b"ENTRYPOINT_STATUS_FILE"] = state_dir + b"/" + STATUS_FILE.encode()
     env[b"ENTRYPOINT_SOCKET"] = state_dir + b"/" + SOCKET_FILE.encode()
     for variable in DATABASE_NAMES:
@@ -191,7 +197,7 @@ def app_environ(ours: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 def embedded_url(state_dir: str) -> str:
     """Where the private Postgres of `DATABASE_URL=embedded` answers, before and after it runs."""
-    return f"postgresql://postgres@/postgres?host={os.path.abspath(state_dir)}/postgres"
+    return f"postgresql://postgres@/postgres?host={state_dir}/postgres"
 
 
 def share_terminal(pid: int) -> bool:
@@ -209,6 +215,15 @@ def share_terminal(pid: int) -> bool:
     return True
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still, as one does that reads a terminal from the background."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except OSError:
+        return False
+
+
 def take_terminal_back() -> None:
     """Give the foreground back to our own group, for the shell script that called us."""
     try:
@@ -222,6 +237,20 @@ def exit_code(status: int) -> int:
     if os.WIFSIGNALED(status):
         return SIGNAL_BASE + os.WTERMSIG(status)
     return os.WEXITSTATUS(status)
+
+
+def fill_standard_streams() -> None:
+    """Open /dev/null where standard input, output or error came closed, for all but the app.
+
+    The next descriptor that anybody opens would get such a number, and what is meant for a log
+    would go into it: our lines became signals in the event loop's own socket.
+    """
+    for fd, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest free number, so this very one. Inheritable: our children need it as well.
+            os.set_inheritable(os.open("/dev/null", flags), True)
 
 
 def say(text: str) -> None:
@@ -290,11 +319,11 @@ def _end_others(app: App) -> None:
 
 
 def signal_process(pid: int | None, number: int) -> None:
-    """Send a signal to one process; that it has ended already is normal."""
+    """Send a signal to one process. That it has ended already is normal; so is one that became root."""
     try:
         if pid is not None:
             os.kill(pid, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         pass
 
 
@@ -308,11 +337,20 @@ def signal_group(leader: int, number: int) -> bool:
 
 
 def _which(name: str) -> str:
+    if "/" in name:
+        return name
     for directory in os.get_exec_path():
         path = os.path.join(directory, name)
         if os.access(path, os.X_OK):
             return path
     return name
+
+
+def _absolute(path: bytes) -> bytes:
+    try:
+        return os.path.abspath(path)
+    except OSError:  # our working directory was deleted: no reason not to start the app
+        return path
 
 
 def _inherited_lc_ctype() -> bool:

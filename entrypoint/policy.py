@@ -14,6 +14,7 @@ MAX_RETRY_DELAY_S = 60.0
 
 # The migrator's exit codes (DESIGN.md section 5) that are worth another attempt.
 RETRYABLE_EXITS = frozenset({69, 75})
+EXIT_CONFIG = 78
 
 
 class Cause(StrEnum):
@@ -62,9 +63,9 @@ def retry_delay_s(outcome: Outcome, attempt: int, limits: Limits) -> float | Non
 def conclude(outcome: Outcome, delay_s: float | None, limits: Limits) -> Report:
     """What to publish after an attempt: the truth, and what a person can do about it."""
     last = outcome.last or Report(phase=MigrationPhase.PENDING)
+    if _is_done(outcome):
+        return last
     if outcome.cause is Cause.EXITED and outcome.code == 0:
-        if last.phase in (MigrationPhase.COMPLETED, MigrationPhase.SKIPPED):
-            return last
         # Exit code 0 without the last report: the pipe was cut, the work was done.
         return replace(last, phase=MigrationPhase.COMPLETED, current=None, error=None, reason=None)
 
@@ -80,20 +81,27 @@ def container_exit_code(mode: str, report: Report, migrator_code: int) -> int:
     done = report.phase in (MigrationPhase.COMPLETED, MigrationPhase.SKIPPED)
     if done and mode == "only":
         return 0
-    return migrator_code or 1
+    # A code above 128 would look as if the container had been stopped from outside.
+    return migrator_code if 0 < migrator_code <= launch.SIGNAL_BASE else 1
+
+
+def _is_done(outcome: Outcome) -> bool:
+    """The migrator says so after the last commit; how it ended then changes nothing about it."""
+    done = (MigrationPhase.COMPLETED, MigrationPhase.SKIPPED)
+    return outcome.last is not None and outcome.last.phase in done
 
 
 def _is_worth_a_retry(outcome: Outcome) -> bool:
+    if _is_done(outcome):
+        return False
     match outcome.cause:
         case Cause.EXITED:
             # Death by a signal that isn't ours: somebody's kill, or the kernel's. Safe to repeat.
             return outcome.code in RETRYABLE_EXITS or outcome.code > launch.SIGNAL_BASE
         case Cause.DEADLINE:
-            # The same statements would take as long again; waiting for others may end.
-            return outcome.last is None or outcome.last.phase in (
-                MigrationPhase.CONNECTING,
-                MigrationPhase.WAITING_FOR_LOCK,
-            )
+            # The same statements would take as long again; waiting for others may end. Not by the phase:
+            # asked to stop, the migrator's last word is `aborted`, whatever it was at.
+            return outcome.last is None or outcome.last.current is None
         case Cause.MEMORY | Cause.STOPPING | Cause.NOT_STARTED:
             return False
 

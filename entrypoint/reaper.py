@@ -51,10 +51,14 @@ class Reaper:
                 future.set_result(status)
             self._anyone.set()
 
-    async def next_exit(self) -> None:
-        """Wait until any process has been reaped."""
+    async def next_exit(self, at_most_s: float) -> None:
+        """Wait until any process has been reaped, or for so long."""
         self._anyone.clear()
-        await self._anyone.wait()
+        try:
+            async with asyncio.timeout(at_most_s):
+                await self._anyone.wait()
+        except TimeoutError:
+            pass
 
 
 def become_subreaper() -> bool:

@@ -6,10 +6,9 @@ import asyncio
 import errno
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 from entrypoint.board import Board
@@ -19,9 +18,9 @@ from migrator.log import Log
 if TYPE_CHECKING:
     import h11
 
-# A client that says nothing for so long is let go, in seconds.
+# Seconds for a whole request, and for taking the answer; then a client is let go.
 IDLE_S = 5.0
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 256
 _READ_BYTES = 4096
 
 
@@ -52,7 +51,8 @@ class Server:
         connection = h11.Connection(h11.SERVER)
         while True:
             try:
-                request = await _next_request(connection, reader)
+                async with asyncio.timeout(IDLE_S):  # in all: one byte now and then isn't a request
+                    request = await _next_request(connection, reader)
             except h11.RemoteProtocolError as error:
                 if connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                     body = f"cannot read the request: {error}\n".encode()
@@ -97,11 +97,13 @@ async def serve(board: Board, *, socket_path: str | None, port: int | None, log:
             else:
                 stack.callback(_unlink, socket_path)
                 await stack.enter_async_context(
-                    _closing(await asyncio.start_unix_server(server.serve, sock=listener))
+                    _closing(
+                        await asyncio.start_unix_server(server.serve, sock=listener, backlog=MAX_CONNECTIONS)
+                    )
                 )
         if port is not None:
             try:
-                listening = await asyncio.start_server(server.serve, port=port)
+                listening = await asyncio.start_server(server.serve, port=port, backlog=MAX_CONNECTIONS)
             except OSError as error:
                 log.warning("socket.failed", port=port, reason=error.strerror or str(error))
             else:
@@ -124,7 +126,9 @@ def bind(path: str) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-            _unlink_stale(path)
+            if answers(path):
+                raise OSError(error.errno, "another entrypoint answers there") from None
+            os.unlink(path)  # what a dead entrypoint left behind
             listener.bind(path)
         listener.setblocking(False)
     except OSError:
@@ -135,16 +139,17 @@ def bind(path: str) -> socket.socket:
     return listener
 
 
-def _unlink_stale(path: str) -> None:
-    """Remove what a dead entrypoint left behind; never what a living one uses."""
+def answers(path: str) -> bool:
+    """Whether somebody listens there: a living entrypoint's socket is never taken."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
             probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-    raise OSError(errno.EADDRINUSE, "another entrypoint answers there; set ENTRYPOINT_STATE_DIR")
+        except TimeoutError:  # too busy to take us, but there
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def _unlink(path: str) -> None:
@@ -171,8 +176,7 @@ async def _next_request(connection: h11.Connection, reader: asyncio.StreamReader
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            async with asyncio.timeout(IDLE_S):
-                connection.receive_data(await reader.read(_READ_BYTES))
+            connection.receive_data(await reader.read(_READ_BYTES))
         elif isinstance(event, h11.Request):
             request = event
         elif isinstance(event, h11.EndOfMessage):
@@ -193,7 +197,7 @@ async def _send(
     import h11
 
     headers = [
-        ("Date", format_datetime(datetime.now(UTC), usegmt=True)),
+        ("Date", time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())),
         ("Content-Type", content_type),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),

@@ -6,7 +6,8 @@ import os.path
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from migrator import env, variables
+from migrator import dsn, env, variables
+from migrator.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,8 @@ class Settings:
         embedded: A private Postgres is wanted.
         attempts: How often the migrator may be started, the first time included.
         secrets: Values that must never be shown.
-        problems: What is wrong with the environment, one sentence each.
+        problems: What is wrong about the migrations' settings, one sentence each: they can't run.
+        complaints: What else is wrong; the default does in its place.
     """
 
     mode: str
@@ -39,12 +41,23 @@ class Settings:
     log_output: str | None
     secrets: tuple[str, ...]
     problems: tuple[str, ...]
+    complaints: tuple[str, ...]
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], read_text: Callable[[str], str]) -> Settings:
-        """Read the environment; what is wrong takes its default and is named in `problems`."""
+        """Read the environment; what is wrong takes its default and is named."""
         read = env.Reader(environ, read_text)
-        database = read.get(variables.DATABASE)
+        # Who misspells LOG_LEVEL wants to be told, but the migrations can do without.
+        lenient = env.Reader(environ, read_text)
+        name, database = read.named(variables.DATABASE)
+        if name and database and database != "embedded":
+            try:
+                dsn.parse(database, name)
+            except ConfigError as error:
+                read.problems.append(str(error))
+        # The migrator's own are read too, so that one message names all that is wrong.
+        for variable in variables.OF_MIGRATIONS:
+            read.get(variable)
         key = read.get(variables.REST_KEY)
         environment = read.get(variables.ENVIRONMENT)
         return cls(
@@ -55,17 +68,18 @@ class Settings:
             attempts=1 + read.get(variables.RETRY_COUNT),
             retry_delay_s=read.get(variables.RETRY_DELAY),
             memory_limit_bytes=read.get(variables.MAX_MEMORY) * variables.MIB,
-            state_dir=os.path.abspath(read.get(variables.STATE_DIR)),
-            http_port=read.get(variables.HTTP_PORT),
-            stop_grace_s=read.get(variables.STOP_GRACE),
-            service=read.get(variables.SERVICE),
+            state_dir=os.path.abspath(lenient.get(variables.STATE_DIR)),
+            http_port=lenient.get(variables.HTTP_PORT),
+            stop_grace_s=lenient.get(variables.STOP_GRACE),
+            service=lenient.get(variables.SERVICE),
             environment=environment,
-            version=read.get(variables.VERSION),
-            log_level=read.get(variables.LOG_LEVEL),
-            log_format=read.get(variables.LOG_FORMAT),
-            log_output=read.get(variables.LOG_OUTPUT),
-            secrets=tuple(value for value in (database, key) if value and value != "embedded"),
+            version=lenient.get(variables.VERSION),
+            log_level=lenient.get(variables.LOG_LEVEL),
+            log_format=lenient.get(variables.LOG_FORMAT),
+            log_output=lenient.get(variables.LOG_OUTPUT),
+            secrets=(*dsn.secrets(database), *((key,) if key else ())),
             problems=tuple(read.problems),
+            complaints=tuple(lenient.problems),
         )
 
 

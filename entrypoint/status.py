@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from migrator.log import timestamp
-from migrator.report import STATUS_OF, MigrationPhase, MigrationStatus, Report
+from migrator.report import STATUS_OF, MigrationPhase, MigrationStatus, Report, timestamp
 
 
 class AppPhase(StrEnum):
@@ -36,7 +35,8 @@ MIGRATION_NEXT: dict[MigrationPhase, frozenset[MigrationPhase]] = {
     _P.CONNECTING: (_MOVES | _ENDS) - {_P.CONNECTING},
     _P.WAITING_FOR_LOCK: _ENDS | {_P.CONNECTING, _P.APPLYING, _P.RETRYING},
     _P.APPLYING: _ENDS | {_P.RETRYING},
-    _P.RETRYING: _ENDS | {_P.CONNECTING, _P.SKIPPED},
+    # Not by way of `connecting` only: the report that says so may be the one that got lost.
+    _P.RETRYING: (_MOVES | _ENDS) - {_P.RETRYING},
     # The migrator's own word that it failed may be followed by the supervisor's that it tries again.
     _P.FAILED: frozenset({_P.RETRYING, _P.TIMED_OUT, _P.ABORTED}),
     _P.ABORTED: frozenset({_P.RETRYING, _P.TIMED_OUT, _P.FAILED}),
@@ -122,7 +122,7 @@ def to_json(status: Status, now: datetime) -> bytes:
             "exitCode": status.app_exit_code,
         },
     }
-    return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+    return json.dumps(document, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def http_status(path: str, status: Status) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from entrypoint import board as boards
@@ -20,9 +20,10 @@ from entrypoint.reaper import Reaper
 from entrypoint.settings import Settings
 from entrypoint.status import AppPhase, Status
 from migrator import log as logs
+from migrator import secret_file
 from migrator.errors import Redactor
 from migrator.log import Log
-from migrator.report import MigrationPhase, Report
+from migrator.report import MAX_TEXT_CHARS, STATUS_OF, MigrationPhase, MigrationStatus, Report
 
 # These ask us to stop; every other signal is the app's business alone (QUIT makes a JVM print its threads).
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -30,18 +31,20 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 def main(app: launch.App) -> int:
     """Supervise the app until it has ended; the exit code of the container."""
-    settings = Settings.from_env(os.environ, lambda path: Path(path).read_text("utf-8"))
+    settings = Settings.from_env(os.environ, secret_file.read)
     log = logs.configure(
         component="entrypoint",
         level=settings.log_level,
         mask=Redactor(settings.secrets),
         **logs.destination(os.environ, log_format=settings.log_format, output=settings.log_output),
     )
-    for problem in settings.problems:
-        log.error("settings.refused", reason=problem)
+    if settings.problems or settings.complaints:
+        log.error("settings.refused", reason="; ".join((*settings.problems, *settings.complaints)))
     # asyncio's own loop: uvloop refuses SIGCHLD handlers (MagicStack/uvloop#409). Never closed:
     # the process ends with it.
-    return asyncio.new_event_loop().run_until_complete(Supervisor(app, settings, log).run())
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: _log_unexpected(log, context))
+    return loop.run_until_complete(Supervisor(app, settings, log).run())
 
 
 class Supervisor:
@@ -75,7 +78,7 @@ class Supervisor:
     async def _run(self, board: Board, app_exit: asyncio.Future[int] | None) -> int:
         async with asyncio.TaskGroup() as tasks:
             database = None
-            if self._settings.embedded and self._settings.skip_reason is None:
+            if self._settings.embedded:  # also where migrations are skipped: it is the app's database
                 database = tasks.create_task(
                     postgres.keep_running(self._app, self._settings.state_dir, self._reaper, self._log),
                     name="postgres",
@@ -88,7 +91,7 @@ class Supervisor:
                     return await self._end_without_app(board, migrations)
                 return await self._see_app_through(board, app_exit, migrations)
             finally:
-                migrations.cancel()
+                _stop(migrations)
                 await asyncio.wait({migrations})
                 if database is not None:  # last: the migrator rolls back first
                     database.cancel()
@@ -131,10 +134,11 @@ class Supervisor:
         return app_exit
 
     async def _end_without_app(self, board: Board, migrations: asyncio.Task[None]) -> int:
-        migrations.cancel()
+        _stop(migrations)
         await asyncio.wait({migrations})
-        code = policy.container_exit_code(self._settings.mode, board.status.migration, self._migrator_code)
-        if self._stop_signal and not board.status.settled:
+        report = board.status.migration
+        code = policy.container_exit_code(self._settings.mode, report, self._migrator_code)
+        if code and self._stop_signal and STATUS_OF[report.phase] is not MigrationStatus.FAILED:
             code = launch.SIGNAL_BASE + self._stop_signal
         board.app(AppPhase.EXITED, exit_code=code)
         return code
@@ -150,7 +154,7 @@ class Supervisor:
         if not app_exit.done():
             board.app(AppPhase.STOPPING)
             self._log.info("stop.started", signal=_name(self._stop_signal))
-            migrations.cancel()  # it ends in parallel
+            _stop(migrations)  # it ends in parallel
             await asyncio.wait({app_exit}, timeout=self._settings.stop_grace_s)
             if not app_exit.done():
                 self._log.warning("stop.escalated", grace_s=self._settings.stop_grace_s)
@@ -158,7 +162,7 @@ class Supervisor:
         code = launch.exit_code(await app_exit)
         self._log.info("app.exited", exit_code=code)
         board.app(AppPhase.EXITED, exit_code=code)
-        migrations.cancel()
+        _stop(migrations)
         await self._end_app_group(deadline_s)
         return code
 
@@ -170,7 +174,9 @@ class Supervisor:
                 return
             async with asyncio.timeout_at(deadline_s):
                 while launch.signal_group(self._app.pid, 0):
-                    await self._reaper.next_exit()
+                    # Not every exit reaches us: what the app left before we became the subreaper
+                    # is somebody else's child.
+                    await self._reaper.next_exit(at_most_s=0.1)
         except TimeoutError:
             self._log.warning("stop.escalated", grace_s=self._settings.stop_grace_s)
             self._kill_app_group()
@@ -182,6 +188,8 @@ class Supervisor:
         try:
             launch.signal_group(self._app.pid, signal.SIGKILL)
         except PermissionError:
+            pass
+        if self._app.status is None:  # it may have left its group
             launch.signal_process(self._app.pid, signal.SIGKILL)
 
     # The migrations
@@ -208,6 +216,14 @@ class Supervisor:
         if self._settings.skip_reason is not None:
             reason = self._settings.skip_reason
             board.report(Report(phase=MigrationPhase.SKIPPED, reason=reason), settled=True)
+            return
+        if self._settings.problems:
+            # Who misspelt MIGRATION_ENABLED=false didn't want what its default does.
+            self._migrator_code = policy.EXIT_CONFIG
+            wrong = Report(
+                phase=MigrationPhase.FAILED, error="; ".join(self._settings.problems)[:MAX_TEXT_CHARS]
+            )
+            board.report(wrong, settled=True)
             return
         for attempt in range(1, self._settings.attempts + 1):
             board.report(board.status.migration, attempt=attempt)
@@ -255,9 +271,13 @@ class Supervisor:
         for number in launch.CATCHABLE - ours:
             loop.add_signal_handler(number, self._forward, number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, launch.CATCHABLE)
+        if self._app.terminal and self._app.pid is not None and launch.is_stopped(self._app.pid):
+            # It read in the very moment in which it was given the terminal.
+            launch.signal_group(self._app.pid, signal.SIGCONT)
 
     def _forward(self, number: int) -> None:
-        launch.signal_process(self._app.pid, number)
+        if self._app.status is None:  # reaped, its number may be another's by now
+            launch.signal_process(self._app.pid, number)
         if number in STOP_SIGNALS and not self._stop.is_set():
             self._stop_signal = number
             self._stop.set()
@@ -269,6 +289,9 @@ class Supervisor:
     def _prepare_state_dir(self) -> str | None:
         try:
             boards.prepare_state_dir(self._settings.state_dir)
+            if server.answers(os.path.join(self._settings.state_dir, launch.SOCKET_FILE)):
+                taken = "another entrypoint publishes there; set ENTRYPOINT_STATE_DIR"
+                raise FileExistsError(errno.EEXIST, taken)
         except OSError as error:
             self._log.warning("marker.failed", path=self._settings.state_dir, reason=error.strerror)
             return None
@@ -285,6 +308,17 @@ class Supervisor:
             checked=now,
         )
         return Board(status, state_dir, self._log, _now)
+
+
+def _stop(task: asyncio.Task[None]) -> None:
+    """Cancel it, once: a second time would cut off what it does to end well."""
+    if not task.cancelling():
+        task.cancel()
+
+
+def _log_unexpected(log: Log, context: dict[str, Any]) -> None:
+    """What asyncio would print as text, e.g. that no descriptor is left for a client."""
+    log.error("loop.failed", reason=f"{context.get('message')}: {context.get('exception')!r}")
 
 
 async def _first(*events: asyncio.Future[Any]) -> None:

@@ -14,10 +14,9 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from migrator import direct, embedded
+from migrator import direct, embedded, secret_file
 from migrator import log as logs
 from migrator import migration as files
 from migrator.direct import DirectTransport
@@ -47,7 +46,7 @@ def main(arguments: list[str]) -> int:
         _parser().print_help(sys.stderr)
         return 2
     try:
-        settings = Settings.from_env(os.environ, lambda path: Path(path).read_text("utf-8"), os.path.isdir)
+        settings = Settings.from_env(os.environ, secret_file.read, os.path.isdir)
     except ConfigError as error:
         return _refuse_settings(error)
     redact = Redactor(settings.secrets)
@@ -57,6 +56,8 @@ def main(arguments: list[str]) -> int:
         mask=redact,
         **logs.destination(os.environ, log_format=settings.log_format, output=settings.log_output),
     )
+    if settings.complaints and settings.report_fd is None:  # else the supervisor says it
+        log.warning("settings.ignored", reason="; ".join(settings.complaints))
     if settings.ignored_runner:
         log.warning(
             "settings.ignored",

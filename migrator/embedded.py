@@ -136,8 +136,18 @@ async def _answers(directory: Path) -> bool:
 
 
 def _make_passable(directory: Path) -> None:
-    """Let another user reach what lies below. The directory is our own; its parents aren't touched."""
+    """Let another user reach what lies below. The directory is our own; its parents aren't touched.
+
+    Raises:
+        ConfigError: One of its parents keeps others out.
+    """
     directory.chmod(stat.S_IMODE(directory.stat().st_mode) | 0o011)
+    for parent in directory.parents:
+        if not parent.stat().st_mode & stat.S_IXOTH:
+            raise ConfigError(
+                f"cannot start the embedded Postgres in {directory}: as root we run it as another user, whom "
+                f"{parent} keeps out; set ENTRYPOINT_STATE_DIR to a directory below /tmp"
+            )
 
 
 def _readable_by_all(binaries: Path, directory: Path) -> Path:

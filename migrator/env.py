@@ -11,6 +11,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+# A wrong value is shown up to this length; somebody may have put a whole file there.
+_SHOWN_CHARS = 100
+
 
 # No slots: with them, `Variable[...](...)` fails in typing (python/cpython#90562).
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +59,15 @@ class Reader:
             try:
                 return name, variable.parse(raw)
             except ValueError as error:
-                held = "(hidden)" if variable.secret else repr(raw)
-                self.problems.append(f"cannot use {name}={held}: {error}")
+                held = "(hidden)" if variable.secret else repr(raw[:_SHOWN_CHARS])
+                self._complain(f"cannot use {name}={held}: {error}")
                 return name, variable.default
         return None, variable.default
+
+    def _complain(self, problem: str) -> None:
+        """Once, however often the variable is read."""
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def _raw(self, name: str, *, secret: bool) -> str:
         direct = self._environ.get(name, "")
@@ -67,16 +75,16 @@ class Reader:
         if not path:
             return direct
         if direct:
-            self.problems.append(f"cannot use both {name} and {name}_FILE: unset one of them")
+            self._complain(f"cannot use both {name} and {name}_FILE: unset one of them")
             return direct
         try:
             held = self._read_text(path).rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
-            self.problems.append(f"cannot read {name}_FILE={path!r}: {reason}")
+            self._complain(f"cannot read {name}_FILE={path!r}: {reason}")
             return ""
         if not held:
-            self.problems.append(f"cannot use {name}_FILE={path!r}: the file is empty")
+            self._complain(f"cannot use {name}_FILE={path!r}: the file is empty")
         return held
 
 

@@ -26,6 +26,7 @@ class Settings:
         chosen: Somebody named the directories, so they must exist.
         connect_wait_s: How long an unreachable database is tried again.
         report_fd: Where the supervisor listens; None when run by hand.
+        complaints: What is wrong without keeping us from migrating.
     """
 
     database: Dsn | None
@@ -43,6 +44,7 @@ class Settings:
     log_format: str | None
     log_output: str | None
     ignored_runner: bool
+    complaints: tuple[str, ...]
     secrets: tuple[str, ...] = field(repr=False)
 
     @classmethod
@@ -58,6 +60,8 @@ class Settings:
             ConfigError: Something in it is wrong; the message names everything that is.
         """
         read = env.Reader(environ, read_text)
+        # LOG_LEVEL=trace is meant for the app's logger: no reason not to migrate.
+        lenient = env.Reader(environ, read_text)
         url_name, url = read.named(variables.DATABASE)
         state_dir = os.path.abspath(read.get(variables.STATE_DIR))
         database = None
@@ -67,13 +71,9 @@ class Settings:
             read.problems.append(str(error))
         chosen = read.get(variables.DIRECTORIES)
         report_fd = environ.get("MIGRATOR_REPORT_FD")
-        # The supervisor's own variables are read too, so that one message names all that is wrong.
-        for variable in (variables.TIMEOUT, variables.RETRY_DELAY):
+        # The supervisor's own are read too, so that one message names all that is wrong.
+        for variable in variables.OF_MIGRATIONS:
             read.get(variable)
-        for number in (variables.RETRY_COUNT, variables.MAX_MEMORY, variables.NICE):
-            read.get(number)
-        for word in (variables.RUNNER, variables.MODE):
-            read.get(word)
         settings = cls(
             database=database,
             embedded=url == "embedded",
@@ -86,10 +86,11 @@ class Settings:
             lease_ttl_s=read.get(variables.LEASE_TTL),
             connect_wait_s=0.0 if report_fd is None else SUPERVISED_CONNECT_WAIT_S,
             report_fd=int(report_fd) if report_fd and report_fd.isdecimal() else None,
-            log_level=read.get(variables.LOG_LEVEL),
-            log_format=read.get(variables.LOG_FORMAT),
-            log_output=read.get(variables.LOG_OUTPUT),
+            log_level=lenient.get(variables.LOG_LEVEL),
+            log_format=lenient.get(variables.LOG_FORMAT),
+            log_output=lenient.get(variables.LOG_OUTPUT),
             ignored_runner=environ.get("USE_NODE_MIGRATIONS", "").lower() in ("false", "0"),
+            complaints=tuple(lenient.problems),
             secrets=known_secrets(read, url),
         )
         if read.problems:

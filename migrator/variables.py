@@ -6,6 +6,7 @@ Both packages read these, and `docs/reference/variables.md` is printed from them
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from migrator.env import (
     Variable,
@@ -224,4 +225,25 @@ LOG_OUTPUT = Variable[str | None](
     default=None,
     shown_default="stderr (stdout on Railway)",
     help="Where our own log lines go.",
+)
+
+# What decides about migrations: a wrong value in one of these, and none is run.
+OF_MIGRATIONS: tuple[Variable[Any], ...] = (
+    ENABLED,
+    SKIP,
+    ENVIRONMENT,
+    ENVIRONMENTS,
+    DATABASE,
+    REST_KEY,
+    RUNNER,
+    DIRECTORIES,
+    SCHEMA,
+    CHANGED_FILES,
+    MODE,
+    TIMEOUT,
+    RETRY_COUNT,
+    RETRY_DELAY,
+    LEASE_TTL,
+    MAX_MEMORY,
+    NICE,
 )

@@ -106,15 +106,22 @@ def test_somebody_else_in_the_way_for_too_long_is_75(database, migrations):
 
 def test_settings_that_are_wrong_are_78_all_in_one_message(migrations):
     done = run_migrator(
-        "mysql://bob:s3cret@h/d", migrations(_1_a="select 1;"), MIGRATION_LEASE_TTL="x", LOG_LEVEL="loud"
+        "mysql://bob:s3cret@h/d", migrations(_1_a="select 1;"), MIGRATION_LEASE_TTL="x", MIGRATION_TIMEOUT="y"
     )
 
     assert done.returncode == 78
     (told,) = reasons(done)
     assert "DATABASE_URL" in told
     assert "MIGRATION_LEASE_TTL='x'" in told
-    assert "LOG_LEVEL='loud'" in told
+    assert "MIGRATION_TIMEOUT='y'" in told
     assert "s3cret" not in done.stderr
+
+
+def test_a_log_level_that_is_meant_for_the_apps_logger_is_said_and_doesnt_matter(database, migrations):
+    done = run_migrator(database, migrations(_1_a="select 1;"), LOG_LEVEL="trace")
+
+    assert done.returncode == 0
+    assert "cannot use LOG_LEVEL='trace': must be one of" in done.stderr
 
 
 @pytest.mark.parametrize(

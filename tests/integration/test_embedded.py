@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from tests.support.processes import clean_env
 
@@ -40,3 +41,15 @@ def test_the_private_postgres_runs_while_we_do_and_keeps_what_it_was_told(tmp_pa
         for one in psutil.process_iter(["cmdline"])
         if str(state_dir) in " ".join(one.info["cmdline"] or [])
     ]
+
+
+def test_as_root_a_directory_that_others_cannot_reach_is_refused_by_name(tmp_path, migrations):
+    if os.geteuid() != 0:
+        pytest.skip("only root runs the server as somebody else")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+
+    done = migrator(closed / "state", migrations(_1_a="select 1;"), "up")
+
+    assert done.returncode == 69
+    assert "keeps out; set ENTRYPOINT_STATE_DIR" in done.stderr

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.support.waiting import wait_until
 
@@ -86,7 +86,7 @@ class Entrypoint:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> "Entrypoint":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,124 @@
+"""Starting the entrypoint as an ordinary process and as PID 1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import needs
+from tests.support.processes import REPO, Entrypoint, clean_env
+from tests.support.waiting import wait_until
+
+AS_PID_1 = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child")
+
+
+class Running(Entrypoint):
+    """An entrypoint whose every circumstance a test can choose; `pid` is its own, not the prefix's."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        directory: Path,
+        *,
+        pid1: bool = False,
+        env: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+        python: Sequence[str] = (sys.executable,),
+        **popen: Any,
+    ) -> None:
+        self.state_dir = Path((env or {}).get("ENTRYPOINT_STATE_DIR", directory / "state"))
+        self.stderr_path = directory / "stderr.txt"
+        self.stdout_path = directory / "stdout.txt"
+        prefix = (*AS_PID_1, *wrapper) if pid1 else wrapper
+        self._pid1 = pid1
+        with self.stderr_path.open("wb") as stderr, self.stdout_path.open("wb") as stdout:
+            options: dict[str, Any] = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": stdout,
+                "stderr": stderr,
+                "cwd": REPO,
+                "start_new_session": True,
+                **popen,
+            }
+            self.process = subprocess.Popen(
+                [*prefix, *python, "-m", "entrypoint", *argv],
+                env={**clean_env(ENTRYPOINT_STATE_DIR=str(self.state_dir)), **(env or {})},
+                **options,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of the entrypoint itself, as seen from here."""
+        if not self._pid1:
+            return self.process.pid
+        inner = wait_until(lambda: psutil.Process(self.process.pid).children(), what="PID 1")
+        return inner[0].pid
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.pid).children()
+
+    def migrator(self) -> psutil.Process:
+        """The migrator child, once it runs its module."""
+
+        def find() -> psutil.Process | None:
+            found = [one for one in self.children() if "migrator" in _command(one)]
+            return found[0] if found else None
+
+        return wait_until(find, what="the migrator child")
+
+    def end(self) -> None:
+        """Leave nothing behind, however the test ended."""
+        if self.process.poll() is None:
+            try:
+                self.send(signal.SIGTERM)
+                self.process.wait(8)
+            except (subprocess.TimeoutExpired, ProcessLookupError, AssertionError, psutil.Error):
+                for one in psutil.Process(self.process.pid).children(recursive=True):
+                    one.kill()
+                self.process.kill()
+                self.process.wait(5)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start an entrypoint; it is ended with the test."""
+    started: list[Running] = []
+
+    def start_one(argv: Sequence[str], *, pid1: bool = False, **options: Any) -> Running:
+        if pid1:
+            needs("unshare")
+        directory = tmp_path / f"run{len(started)}"
+        directory.mkdir()
+        started.append(Running(argv, directory, pid1=pid1, **options))
+        return started[-1]
+
+    yield start_one
+    for one in started:
+        one.end()
+
+
+@pytest.fixture(params=[False, True], ids=["ordinary", "as_pid_1"])
+def pid1(request: pytest.FixtureRequest) -> bool:
+    """Whether to run as PID 1; a test with it runs both ways."""
+    return bool(request.param)

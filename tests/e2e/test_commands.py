@@ -1,0 +1,179 @@
+"""entrypoint --healthcheck, --status, --help: asking a running one."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.processes import REPO, app, clean_env
+
+
+def ask(*arguments, state_dir="/nowhere", python=(sys.executable,), **env):
+    return subprocess.run(
+        [*python, "-m", "entrypoint", *arguments],
+        env=clean_env(ENTRYPOINT_STATE_DIR=str(state_dir), **env),
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+def test_a_healthy_entrypoint_passes_its_health_check(start):
+    running = start(app("wait"))
+    running.wait_for_phase("skipped")
+
+    done = ask("--healthcheck", state_dir=running.state_dir)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("healthy: app running, migrations skipped")
+
+
+def test_failed_migrations_fail_the_health_check_with_the_reason(start):
+    running = start(app("wait"), env={"NODE_ENV": "production", "MIGRATION_TIMEOUT": "soon"})
+    running.wait_for_phase("failed")
+
+    done = ask("--healthcheck", state_dir=running.state_dir)
+    assert done.returncode == 1
+    assert done.stdout.startswith("unhealthy: ")
+    assert "MIGRATION_TIMEOUT" in done.stdout
+
+
+def test_after_its_end_the_health_check_fails(start):
+    running = start(["--", "true"])
+    running.wait()
+
+    assert ask("--healthcheck", state_dir=running.state_dir).returncode == 1
+
+
+def test_a_killed_entrypoint_fails_the_health_check_although_its_marker_says_ok(start):
+    running = start(app("wait"))
+    marker = running.wait_for_phase("skipped")
+    (child,) = running.children()
+    running.send(signal.SIGKILL)
+    running.wait()
+    child.terminate()
+    child.wait(5)
+
+    assert marker["status"] == "ok"
+    done = ask("--healthcheck", state_dir=running.state_dir)
+    assert (done.returncode, done.stdout) == (1, "unhealthy: the entrypoint has ended\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--healthcheck", "--nonsense"], ["--healthcheck", "x"], ["--healthcheck", "--status"]]
+)
+def test_a_health_check_never_exits_with_the_code_2_that_docker_reserves(arguments):
+    assert ask(*arguments).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"app": {"pid": "x"}}', "not json", '{"status": "ok", "app": {}}']
+)
+def test_a_marker_that_holds_something_else_is_unhealthy_without_a_traceback(tmp_path, content):
+    (tmp_path / "status.json").write_text(content)
+
+    done = ask("--healthcheck", state_dir=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert ask("--status", state_dir=tmp_path).returncode == 1
+
+
+def test_where_there_can_be_no_socket_the_marker_answers(start, tmp_path):
+    deep = tmp_path / ("d" * 90)
+    running = start(app("wait"), env={"ENTRYPOINT_STATE_DIR": str(deep)})
+    running.wait_for_phase("skipped")
+
+    assert ask("--healthcheck", state_dir=deep).returncode == 0
+
+
+def test_an_entrypoint_that_doesnt_answer_is_unhealthy_whatever_its_marker_says(start):
+    running = start(app("wait"))
+    running.wait_for_phase("skipped")
+    running.send(signal.SIGSTOP)
+
+    done = ask("--healthcheck", state_dir=running.state_dir)
+    running.send(signal.SIGCONT)
+    assert (done.returncode, done.stdout) == (1, "unhealthy: timed out\n")
+
+
+def test_something_else_behind_the_socket_is_unhealthy(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "entrypoint.sock"))
+        listener.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "entrypoint", "--healthcheck"],
+            env=clean_env(ENTRYPOINT_STATE_DIR=str(tmp_path)),
+            cwd=REPO,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        client, _ = listener.accept()
+        client.recv(1000)
+        client.sendall(b"220 mail ready\r\n")
+        client.close()
+        out, err = process.communicate(timeout=10)
+
+    assert (process.returncode, err) == (1, b"")
+    assert out.startswith(b"unhealthy: ")
+
+
+def test_status_as_json_is_what_is_published(start):
+    running = start(app("wait"))
+    running.wait_for_phase("skipped")
+
+    done = ask("--status", "--json", state_dir=running.state_dir)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["migrations"] == running.marker()["migrations"]
+
+
+def test_status_for_people_is_one_line(start):
+    running = start(app("wait"))
+    running.wait_for_phase("skipped")
+
+    done = ask("--status", state_dir=running.state_dir)
+    assert done.returncode == 0
+    assert done.stdout.startswith("app running, migrations skipped (skipped, NODE_ENV is not set")
+    assert done.stdout.count("\n") == 1
+
+
+def test_status_without_an_entrypoint_says_so():
+    done = ask("--status")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("entrypoint: cannot ask the running entrypoint: ")
+
+
+def test_help_names_the_commands_and_an_example():
+    done = ask("--help")
+
+    assert done.returncode == 0
+    for word in ("--healthcheck", "--status", "--version", "example:", "DATABASE_URL"):
+        assert word in done.stdout
+
+
+def test_the_version_is_told():
+    done = ask("--version")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip().count(".") == 2
+
+
+def test_a_health_check_needs_nothing_but_the_standard_library(start):
+    # From a checkout that isn't installed, as in a slim image: no metadata, no site-packages.
+    running = start(app("wait"))
+    running.wait_for_phase("skipped")
+
+    done = ask(
+        "--healthcheck", state_dir=running.state_dir, python=(sys.executable, "-S"), PYTHONPATH=str(REPO)
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["-x"], []])
+def test_a_wrong_option_is_a_usage_error_without_a_traceback(arguments):
+    done = ask(*arguments)
+
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,183 @@
+"""The supervisor's decisions, as tables."""
+
+import pytest
+
+from entrypoint import policy
+from entrypoint.policy import Cause, Limits, Outcome
+from migrator.report import MigrationPhase, Report
+
+P = MigrationPhase
+LIMITS = Limits(attempts=4, retry_delay_s=5, timeout_s=300, memory_limit_bytes=256 * 1024 * 1024)
+
+
+def outcome(cause=Cause.EXITED, code=0, last=None, detail=""):
+    return Outcome(cause=cause, code=code, last=last, detail=detail)
+
+
+@pytest.mark.parametrize(
+    ("code", "worth"),
+    [
+        (0, False),
+        (1, False),
+        (2, False),
+        (65, False),
+        (69, True),
+        (75, True),
+        (78, False),
+        (126, False),
+        (127, False),
+        (128 + 6, True),
+        (128 + 9, True),
+        (128 + 15, True),
+    ],
+)
+def test_an_exit_code_is_worth_a_retry_or_not(code, worth):
+    assert (policy.retry_delay_s(outcome(code=code), 1, LIMITS) is not None) == worth
+
+
+@pytest.mark.parametrize(
+    ("cause", "last", "worth"),
+    [
+        (Cause.DEADLINE, None, True),
+        (Cause.DEADLINE, Report(phase=P.CONNECTING), True),
+        (Cause.DEADLINE, Report(phase=P.WAITING_FOR_LOCK), True),
+        (
+            Cause.DEADLINE,
+            Report(phase=P.ABORTED, error="stopped by SIGTERM: nothing was being applied"),
+            True,
+        ),
+        (Cause.DEADLINE, Report(phase=P.APPLYING, current="1_a.sql"), False),
+        (Cause.DEADLINE, Report(phase=P.ABORTED, current="1_a.sql", error="rolled back"), False),
+        (Cause.DEADLINE, Report(phase=P.COMPLETED), False),
+        (Cause.MEMORY, Report(phase=P.APPLYING), False),
+        (Cause.STOPPING, Report(phase=P.APPLYING), False),
+        (Cause.NOT_STARTED, None, False),
+        (Cause.EXITED, Report(phase=P.COMPLETED), False),
+    ],
+)
+def test_a_cause_is_worth_a_retry_or_not(cause, last, worth):
+    assert (policy.retry_delay_s(outcome(cause, 137, last), 1, LIMITS) is not None) == worth
+
+
+@pytest.mark.parametrize(
+    ("attempt", "delay_s"),
+    [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60), (999, 60), (1000, None), (1001, None)],
+)
+def test_the_pause_doubles_up_to_a_minute_until_the_attempts_are_used_up(attempt, delay_s):
+    many = Limits(attempts=1000, retry_delay_s=5, timeout_s=1, memory_limit_bytes=1)
+
+    assert policy.retry_delay_s(outcome(code=69), attempt, many) == delay_s
+
+
+def test_without_extra_attempts_the_first_one_is_final():
+    one = Limits(attempts=1, retry_delay_s=5, timeout_s=1, memory_limit_bytes=1)
+
+    assert policy.retry_delay_s(outcome(code=69), 1, one) is None
+
+
+APPLYING = Report(phase=P.APPLYING, applied=1, pending=2, current="2_b.sql", duration_ms=9)
+ENDS = [
+    (outcome(code=0, last=Report(phase=P.COMPLETED, applied=3)), P.COMPLETED, None),
+    (outcome(code=0, last=Report(phase=P.SKIPPED, reason="no directory")), P.SKIPPED, None),
+    (outcome(code=0), P.COMPLETED, None),
+    (outcome(code=0, last=APPLYING), P.COMPLETED, None),
+    # Whatever befell it after its last commit.
+    (outcome(Cause.STOPPING, 143, Report(phase=P.COMPLETED, applied=3)), P.COMPLETED, None),
+    (outcome(Cause.DEADLINE, 143, Report(phase=P.COMPLETED, applied=3)), P.COMPLETED, None),
+    (outcome(code=137, last=Report(phase=P.COMPLETED, applied=3)), P.COMPLETED, None),
+    (
+        outcome(code=1, last=Report(phase=P.FAILED, error="cannot apply 2_b.sql")),
+        P.FAILED,
+        "cannot apply 2_b.sql",
+    ),
+    (outcome(code=1), P.FAILED, "the migrator ended with exit code 1; see its log"),
+    (
+        outcome(code=70, last=APPLYING),
+        P.FAILED,
+        "the migrator ended with exit code 70 while applying 2_b.sql; see its log",
+    ),
+    (
+        outcome(code=137, last=APPLYING),
+        P.FAILED,
+        (
+            "the migrator was killed by signal 9 while applying 2_b.sql; out of memory?"
+            "; whatever it had not committed, the server rolls back"
+        ),
+    ),
+    (
+        outcome(code=143),
+        P.FAILED,
+        "the migrator was killed by signal 15; whatever it had not committed, the server rolls back",
+    ),
+    (
+        outcome(
+            Cause.DEADLINE, 143, Report(phase=P.ABORTED, current="2_b.sql", error="stopped: rolled back")
+        ),
+        P.TIMED_OUT,
+        (
+            "timed out after 300 s while applying 2_b.sql (stopped: rolled back); "
+            "raise MIGRATION_TIMEOUT or make the migration smaller"
+        ),
+    ),
+    (
+        outcome(Cause.DEADLINE, 137, APPLYING),
+        P.TIMED_OUT,
+        "timed out after 300 s while applying 2_b.sql; raise MIGRATION_TIMEOUT or make the migration smaller",
+    ),
+    (
+        outcome(Cause.MEMORY, 137, APPLYING),
+        P.FAILED,
+        "stopped while applying 2_b.sql: the migrator used more than 256 MiB; raise MIGRATION_MAX_MEMORY_MB",
+    ),
+    (
+        outcome(
+            Cause.STOPPING, 143, Report(phase=P.ABORTED, current="2_b.sql", error="2_b.sql: rolled back")
+        ),
+        P.ABORTED,
+        "2_b.sql: rolled back",
+    ),
+    (
+        outcome(Cause.STOPPING, 137, APPLYING),
+        P.ABORTED,
+        "stopped with the app while applying 2_b.sql; the next start takes it from there",
+    ),
+    (outcome(Cause.NOT_STARTED, 126, None, "no fork"), P.FAILED, "cannot start the migrator: no fork"),
+]
+
+
+@pytest.mark.parametrize(("ended", "phase", "error"), ENDS)
+def test_the_end_of_an_attempt_is_told_as_far_as_it_is_known(ended, phase, error):
+    report = policy.conclude(ended, None, LIMITS)
+
+    assert (report.phase, report.error) == (phase, error)
+
+
+@pytest.mark.parametrize("ended", [one for one, _, _ in ENDS])
+def test_rolled_back_is_only_said_if_the_server_did(ended):
+    said = ended.last.error if ended.last else None
+    error = policy.conclude(ended, None, LIMITS).error or ""
+
+    assert "rolled back" not in error or "rolled back" in (said or "")
+
+
+def test_an_attempt_that_will_be_repeated_says_when_and_why():
+    report = policy.conclude(outcome(code=69, last=Report(phase=P.FAILED, error="no route")), 2.5, LIMITS)
+
+    assert (report.phase, report.error, report.reason) == (P.RETRYING, "no route", "next attempt in 2.5 s")
+
+
+@pytest.mark.parametrize(
+    ("mode", "phase", "migrator_code", "code"),
+    [
+        ("only", P.COMPLETED, 0, 0),
+        ("only", P.SKIPPED, 0, 0),
+        ("only", P.FAILED, 65, 65),
+        ("only", P.FAILED, 0, 1),
+        ("gate", P.FAILED, 78, 78),
+        ("gate", P.TIMED_OUT, 143, 1),
+        ("gate", P.ABORTED, 0, 1),
+        ("gate", P.COMPLETED, 127, 127),
+    ],
+)
+def test_the_exit_code_where_no_app_ran(mode, phase, migrator_code, code):
+    assert policy.container_exit_code(mode, Report(phase=phase), migrator_code) == code
