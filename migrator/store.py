@@ -10,17 +10,12 @@ from typing import NewType
 
 from migrator import errors, sql
 from migrator.errors import LeaseBusy, MigratorError
-from migrator.migration import Migration
 from migrator.plan import HistoryRow
 from migrator.transport import DatabaseError, Row, Transport
 
 Token = NewType("Token", int)
 
 LOCK_NAME = "migrations"
-# An ALTER TABLE that waits longer than this for its lock gives up and is tried again, so that the
-# app's queries, which queue behind it, don't wait longer either.
-LOCK_TIMEOUT_MS = 1000
-
 # Somebody else created the same thing in the same moment: IF NOT EXISTS doesn't save from that.
 _INSTALL_RACES = frozenset({"23505", "42P06", "42P07", "42710", "40001", "55P03", "XX000"})
 _INSTALL_TRIES = 60
@@ -54,7 +49,7 @@ class Store:
     def __init__(self, transport: Transport, schema: str) -> None:
         """Use our tables in `schema`, a name that needs no quotes."""
         self.transport = transport
-        self._schema = schema
+        self.schema = schema
         # The same in every database, as advisory locks are per database already.
         digest = hashlib.sha256(f"migrator:{schema}".encode()).digest()
         self._lock_key = int.from_bytes(digest[:8], "big", signed=True)
@@ -66,7 +61,7 @@ class Store:
             MigratorError: It can't be read.
         """
         try:
-            rows = await self.transport.fetch(sql.pieces("queries.sql")["history"].query(self._schema))
+            rows = await self.transport.fetch(sql.pieces("queries.sql")["history"].query(self.schema))
         except DatabaseError as error:
             if error.sqlstate in _NO_SUCH_TABLE:
                 return None
@@ -91,14 +86,14 @@ class Store:
         """
         for _ in range(_INSTALL_TRIES):
             try:
-                await self.transport.execute(sql.install(self._schema, self._lock_key))
+                await self.transport.execute(sql.install(self.schema, self._lock_key))
             except DatabaseError as error:
                 if error.sqlstate not in _INSTALL_RACES:
-                    raise _translated(error, f"create our tables in schema {self._schema}") from error
+                    raise _translated(error, f"create our tables in schema {self.schema}") from error
                 await asyncio.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - no secret
             else:
                 return
-        raise LeaseBusy(f"cannot create our tables in schema {self._schema}: others are at it; try again")
+        raise LeaseBusy(f"cannot create our tables in schema {self.schema}: others are at it; try again")
 
     async def lock_session(self) -> bool:
         """Take the session advisory lock, if it is free. Only for direct connections."""
@@ -151,46 +146,11 @@ class Store:
         rows = await self._query("index_state", schema_name=schema, index_name=name)
         return (rows[0]["schema_name"], rows[0]["valid"]) if rows else None
 
-    def apply_message(self, migration: Migration, text: str, lease: Lease) -> tuple[str, int]:
-        """One migration as one message, and where in it the file's text begins."""
-        head = self._message("head", migration, lease) + "\n"
-        return f"{head}{text}\n;\n{self._message('tail', migration, lease)}", len(head)
-
-    async def begin_steps(self, migration: Migration, lease: Lease) -> None:
-        """Put a file on record that will run statement by statement."""
-        await self.transport.execute(self._message("begin_steps", migration, lease))
-
-    def fence_message(self, migration: Migration, lease: Lease) -> str:
-        """Ask whether the lease is still ours, under whatever role the file has set."""
-        return self._message("step_head", migration, lease) + "\ncommit"
-
-    def step_message(
-        self, migration: Migration, text: str, lease: Lease, *, done: int, finished: bool
-    ) -> tuple[str, int]:
-        """One such statement and its progress as one message; where in it the statement begins."""
-        head = self._message("step_head", migration, lease) + "\n" if text else "begin;\n"
-        tail = self._message("step_tail", migration, lease, done=done, finished=finished)
-        return (f"{head}{text}\n;\n{tail}" if text else f"{head}{tail}"), len(head)
-
-    def _message(self, piece: str, migration: Migration, lease: Lease, **values: sql.Value) -> str:
-        return sql.pieces("apply.sql")[piece].message(
-            self._schema,
-            name=LOCK_NAME,
-            token=lease.token,
-            holder=lease.holder,
-            version=migration.version,
-            filename=migration.filename,
-            title=migration.name,
-            checksum=migration.checksum,
-            lock_timeout_ms=LOCK_TIMEOUT_MS,
-            **values,
-        )
-
     async def _query(self, piece: str, **values: sql.Value) -> list[Row]:
         found = sql.pieces("queries.sql")[piece]
         arguments = [values[name] for name in found.names]
         try:
-            return await self.transport.fetch(found.query(self._schema), *arguments)
+            return await self.transport.fetch(found.query(self.schema), *arguments)
         except DatabaseError as error:
             raise _translated(error, "take the migration lock") from error
 

@@ -1,28 +1,38 @@
--- One migration as one message. Values are put in as literals: a message of several statements can't
--- have parameters.
+-- The pieces of a message that applies something. Values are put in as literals: a message of several
+-- statements can't have parameters. A whole file: begin, fence, record, the file, guard, commit.
 
--- head(name, token, holder, version, filename, title, checksum, lock_timeout_ms): before the file.
+-- begin(lock_timeout_ms): whatever the role's own limits are.
 begin;
 set local statement_timeout = 0;
 set local lock_timeout = :lock_timeout_ms;
 set local idle_in_transaction_session_timeout = '60s';
+
+-- fence(name, token, holder): as long as this transaction lives, nobody can take the lease over. An
+-- earlier statement of the file may have set a role that can't read our tables and that the next one is
+-- to run under.
 do $fence$
+declare
+  role_before text := current_setting('role');
 begin
-  -- As long as this transaction lives, nobody can take the lease over.
+  perform set_config('role', 'none', true);
   perform 1 from {schema}.migration_locks
     where name = :name and token = :token and holder = :holder for key share;
   if not found then
     raise exception 'the migration lock was lost' using errcode = 'MG001';
   end if;
+  perform set_config('role', role_before, true);
 end
 $fence$;
+
+-- record(version, filename, title, checksum, holder, token): on record before the first statement of the
+-- file. The primary key is a lock of its own: two can't apply one version.
 insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token)
   values (:filename, :version, :title, :checksum, :holder, :token);
 
--- tail(version, token): after the file. The guard notices a file that ended the transaction it was
--- given: the history row isn't of this transaction then. (Not a setting: dumps end in RESET ALL.)
--- What the file set for the session must not reach the next one, nor a pooler's next client; its
--- role goes first, since it may not be allowed to write our history.
+-- guard(version, token): notices a file that ended the transaction it was given: the history row isn't of
+-- this transaction then. (Not a setting: dumps end in RESET ALL.) What the file set for the session must
+-- not reach the next one, nor a pooler's next client; its role goes first, since it may not be allowed to
+-- write our history.
 reset role;
 reset session authorization;
 do $guard$
@@ -38,49 +48,20 @@ end
 $guard$;
 reset all;
 discard temp;
-commit;
 
--- begin_steps(name, token, holder, version, filename, title, checksum): a file that can't run in one
--- transaction is on record before its first statement.
-begin;
-do $fence$
-begin
-  perform 1 from {schema}.migration_locks
-    where name = :name and token = :token and holder = :holder for key share;
-  if not found then
-    raise exception 'the migration lock was lost' using errcode = 'MG001';
-  end if;
-end
-$fence$;
+-- record_steps(version, filename, title, checksum, holder, token): a file that can't run in one
+-- transaction, from its start or where an earlier run came to.
 insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token, statements_done)
   values (:filename, :version, :title, :checksum, :holder, :token, 0)
   on conflict (version) do update set token = excluded.token, executed_by = excluded.executed_by;
-commit;
 
--- step_head(name, token, holder, lock_timeout_ms): before a statement of such a file. An earlier one
--- may have set a role that can't read our tables and that this one is to run under.
-begin;
-set local statement_timeout = 0;
-set local lock_timeout = :lock_timeout_ms;
-do $fence$
-declare
-  role_before text := current_setting('role');
-begin
-  perform set_config('role', 'none', true);
-  perform 1 from {schema}.migration_locks
-    where name = :name and token = :token and holder = :holder for key share;
-  if not found then
-    raise exception 'the migration lock was lost' using errcode = 'MG001';
-  end if;
-  perform set_config('role', role_before, true);
-end
-$fence$;
-
--- step_tail(version, token, done, finished): after it, in the same transaction.
+-- progress(version, token, done, finished): after a statement of such a file.
 set local role none;
 update {schema}.migration_history
    set statements_done = :done,
        finished = :finished,
        duration_ms = extract(epoch from clock_timestamp() - executed_at) * 1000
  where version = :version and token = :token;
+
+-- commit(): the end of each message.
 commit;

@@ -39,7 +39,8 @@ def message(**values):
         "checksum": "c",
         "lock_timeout_ms": 1,
     }
-    return sql.pieces("apply.sql")["head"].message("migrator", **{**usual, **values})
+    found = sql.pieces("apply.sql")
+    return "".join(found[name].message("migrator", **{**usual, **values}) for name in ("fence", "record"))
 
 
 @pytest.mark.parametrize(
@@ -51,9 +52,8 @@ def test_a_value_stays_what_it_is(hostile):
 
 
 def test_no_place_is_left_unfilled():
-    for piece in ("head", "tail", "begin_steps", "step_head", "step_tail"):
-        found = sql.pieces("apply.sql")[piece]
-        text = found.message("migrator", **dict.fromkeys([*found.names, "name"], 1))
+    for found in sql.pieces("apply.sql").values():
+        text = found.message("migrator", **dict.fromkeys(found.names, 1))
 
         assert "{" not in text
         assert not sql._NAME.search(text)

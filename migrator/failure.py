@@ -1,0 +1,86 @@
+"""What to say when the server refuses a migration: where, why, what to do, and what state it left. Pure."""
+
+from __future__ import annotations
+
+from migrator import errors, script
+from migrator.errors import Conflict, LeaseLost, MigrationFailed, MigratorError
+from migrator.migration import Migration
+from migrator.script import Script, Statement
+from migrator.transport import DatabaseError, Ended
+
+NOT_KNOWN = "whether it was rolled back is not known; the next run reads the history before it decides"
+LEASE_LOST = "cannot go on: the migration lock was taken over or removed; trying again"
+
+_DUPLICATE_KEY = "23505"
+_ENDED_OWN_TRANSACTION = "MG002"
+_REMEDIES = {
+    "55P04": "a new enum value can't be used in the file that adds it; use it in a later file",
+    "55P03": "somebody holds the lock; see pg_stat_activity",
+    "42501": "give the migrating role the right to do this",
+}
+
+
+class Located:
+    """Where an error belongs in a file: `shown` is the first line of the statement, or else the line."""
+
+    def __init__(self, *, text: str, statement: Statement | None = None, offset: int | None = None) -> None:
+        at = offset if offset is not None else statement.offset if statement else None
+        self.where = self.shown = ""
+        if at is not None:
+            line, column = script.line_and_column(text, at)
+            self.where = f"line {line}, column {column}: "
+            self.shown = text.split("\n")[line - 1].strip()[:200]
+        if statement is not None:
+            self.shown = statement.first_line
+
+
+def locate(error: DatabaseError, text: str, start: int, head: int) -> Located | None:
+    """Where in the file the error is; None if it isn't in the file but in what we put around it."""
+    statements = script.split(text) or []
+    if error.position is not None and error.position > start:
+        offset = min(error.position - 1 - start, len(text.rstrip()))
+        begun = [one for one in statements if one.offset <= offset]
+        return Located(text=text, statement=begun[-1] if begun else None, offset=offset)
+    if error.completed < head:
+        return None
+    number = error.completed - head
+    return Located(text=text, statement=statements[number] if number < len(statements) else None)
+
+
+def state_of(error: DatabaseError, understood: Script) -> str:
+    """What state the database is in; only what is known."""
+    if error.sqlstate == _ENDED_OWN_TRANSACTION:
+        return "a part of it may have been committed; look what is there"
+    # Of a text that the parser doesn't know, anything might be a COMMIT, unless the server ran none of it.
+    if error.ended is not Ended.UNKNOWN and (understood.understood or error.completed == 0):
+        return "rolled back: nothing of this file was applied"
+    return NOT_KNOWN
+
+
+def failure(migration: Migration, error: DatabaseError, located: Located | None, state: str) -> MigratorError:
+    """The error to end with.
+
+    Args:
+        migration: The file.
+        error: What the server said.
+        located: Where in the file; None if it isn't in the file but in what we put around it.
+        state: What is known of the database now.
+    """
+    kind = errors.from_sqlstate(error.sqlstate)
+    first, *more = error.text.split("\n")
+    if located is None and error.sqlstate == _DUPLICATE_KEY:
+        return Conflict(f"cannot apply {migration.filename}: somebody else has just done so; trying again")
+    if kind is LeaseLost:
+        return LeaseLost(LEASE_LOST)
+    if kind is errors.ConfigError:  # a role or database named inside of a migration isn't our setting
+        kind = MigrationFailed
+    lines = [
+        f"cannot apply {migration.filename}: {located.where if located else ''}{first} ({error.sqlstate})"
+    ]
+    if located and located.shown:
+        lines.append(f"  {located.shown}")
+    lines += more
+    if error.sqlstate in _REMEDIES:
+        lines.append(f"remedy: {_REMEDIES[error.sqlstate]}")
+    lines.append(state)
+    return kind("\n".join(lines))
