@@ -152,19 +152,24 @@ def _make_passable(directory: Path) -> None:
 
 def _readable_by_all(binaries: Path, directory: Path) -> Path:
     """The binaries where `nobody` can reach them: where they are, or else as a copy of our own."""
-    install = binaries.parent
     if all(parent.stat().st_mode & stat.S_IXOTH for parent in (binaries, *binaries.parents)):
         return binaries
+    install = binaries.parent
+    package = install.parent
+    # Both in the same place relative to each other: that is where the programs look for their libraries.
+    libraries = package.with_name(f"{package.name}.libs")
     copy = directory / "postgres-program"
     if not (copy / "complete").exists():
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(install, copy, symlinks=True)
+        shutil.copytree(install, copy / package.name / install.name, symlinks=True)
+        if libraries.exists():
+            shutil.copytree(libraries, copy / libraries.name, symlinks=True)
         for path in (copy, *copy.rglob("*")):
             if not path.is_symlink():
                 extra = 0o055 if path.is_dir() or os.access(path, os.X_OK) else 0o044
                 path.chmod(stat.S_IMODE(path.stat().st_mode) | extra)
         (copy / "complete").touch()
-    return copy / binaries.name
+    return copy / package.name / install.name / binaries.name
 
 
 def _become(uid: int) -> None:

@@ -1,12 +1,14 @@
 """The private Postgres, by hand."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import psutil
 import pytest
 
+from migrator import embedded
 from tests.support.processes import clean_env
 
 
@@ -41,6 +43,22 @@ def test_the_private_postgres_runs_while_we_do_and_keeps_what_it_was_told(tmp_pa
         for one in psutil.process_iter(["cmdline"])
         if str(state_dir) in " ".join(one.info["cmdline"] or [])
     ]
+
+
+def test_programs_that_others_cannot_reach_are_copied_with_the_libraries_they_need(tmp_path):
+    # A clone in /root, say: 0700.
+    package = embedded.find_binaries().parents[1]
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    for part in (package / "pginstall", package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, closed / part.relative_to(package.parent), symlinks=True)
+
+    binaries = embedded._readable_by_all(closed / package.name / "pginstall" / "bin", tmp_path)
+
+    assert tmp_path / "closed" not in binaries.parents
+    closed.rename(tmp_path / "gone")
+    shown = subprocess.run([binaries / "initdb", "--version"], capture_output=True, text=True)
+    assert shown.stdout.startswith("initdb (PostgreSQL)"), shown.stderr
 
 
 def test_as_root_a_directory_that_others_cannot_reach_is_refused_by_name(tmp_path, migrations):
