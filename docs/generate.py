@@ -82,6 +82,7 @@ With `MIGRATION_MODE=only`, or `gate` and migrations that failed, no app runs; t
 | code | meaning | worth a retry |
 |---|---|---|
 | 0 | Done, or nothing to do. | |
+| 2 | The command line makes no sense. | no |
 {chr(10).join(rows)}
 | 130, 143 | Stopped by SIGINT or SIGTERM; what was being applied was cancelled on the server. | yes |
 

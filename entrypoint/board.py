@@ -140,7 +140,10 @@ def prepare_state_dir(path: str) -> None:
 def _replace(path: str, content: bytes) -> None:
     """Write beside, then rename, so that a reader sees the old or the new document, whole."""
     beside = f"{path}.{os.getpid()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    # Made anew each time: the app may write here too, and opening a pipe of that name would stop us.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(beside)
     try:
         with os.fdopen(os.open(beside, flags, 0o644), "wb") as file:
             os.fchmod(file.fileno(), 0o644)  # whatever the umask: the app may be another user

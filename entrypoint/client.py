@@ -95,8 +95,13 @@ def _ask() -> tuple[int, bytes]:
 
 
 def _read_marker(path: str) -> tuple[int, bytes]:
-    with open(path, "rb") as file:
-        body = file.read()
+    try:
+        with open(path, "rb") as file:
+            body = file.read()
+    except FileNotFoundError:
+        where = os.path.dirname(path)
+        nothing = f"nothing is published in {where}; does it run, with this ENTRYPOINT_STATE_DIR?"
+        raise FileNotFoundError(2, nothing) from None
     health = _parse(body)
     try:
         os.kill(health["app"]["pid"], 0)

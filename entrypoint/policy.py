@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from entrypoint import launch
+from migrator.errors import RETRYABLE_EXITS
 from migrator.report import STATUS_OF, MigrationPhase, MigrationStatus, Report
 
 # Seconds from SIGTERM to SIGKILL for the migrator: a cancelled statement rolls back in well under one.
 MIGRATOR_GRACE_S = 5.0
 MAX_RETRY_DELAY_S = 60.0
 
-# The migrator's exit codes (DESIGN.md section 5) that are worth another attempt.
-RETRYABLE_EXITS = frozenset({69, 75})
 EXIT_CONFIG = 78
 
 

@@ -58,7 +58,6 @@ class Settings:
         # The migrator's own are read too, so that one message names all that is wrong.
         for variable in variables.OF_MIGRATIONS:
             read.get(variable)
-        key = read.get(variables.REST_KEY)
         environment = read.get(variables.ENVIRONMENT)
         return cls(
             mode=read.get(variables.MODE),
@@ -77,7 +76,7 @@ class Settings:
             log_level=lenient.get(variables.LOG_LEVEL),
             log_format=lenient.get(variables.LOG_FORMAT),
             log_output=lenient.get(variables.LOG_OUTPUT),
-            secrets=(*dsn.secrets(database), *((key,) if key else ())),
+            secrets=dsn.known_secrets(read, environ),
             problems=tuple(read.problems),
             complaints=tuple(lenient.problems),
         )

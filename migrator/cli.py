@@ -41,9 +41,12 @@ example:    DATABASE_URL=postgresql://user:password@host/database migrator up"""
 
 def main(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.run and options.command not in (None, "up"):
+        parser.error(f"--run means up, not {options.command}")
     if options.command is None and not options.run:
-        _parser().print_help(sys.stderr)
+        parser.print_help(sys.stderr)
         return 2
     try:
         settings = Settings.from_env(os.environ, secret_file.read, os.path.isdir)

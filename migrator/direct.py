@@ -70,6 +70,14 @@ class DirectTransport:
             refused = self._refused(error, completed=completed)
             refused.ended = await self._end_transaction()
             raise refused from error
+        except UnicodeDecodeError as error:
+            refused = DatabaseError(
+                sqlstate="22021",
+                text="the server's answer isn't UTF-8: the file must not change client_encoding",
+                completed=self._connection.counter.completed,
+                ended=await self._end_transaction(),
+            )
+            raise refused from error
         except _BROKEN as error:
             raise _lost(error) from error
 
@@ -89,7 +97,8 @@ class DirectTransport:
             return Ended.UNKNOWN
 
     def _refused(self, error: asyncpg.PostgresError, completed: int = 0) -> DatabaseError:
-        if isinstance(error, asyncpg.PostgresConnectionError):  # 08xxx: made up by asyncpg on a cut
+        # 08xxx is made up by asyncpg on a cut; a server that says it speaks of another connection.
+        if isinstance(error, asyncpg.PostgresConnectionError) and self._connection.is_closed():
             raise _lost(error) from error
         lines = [str(error.args[0]) if error.args else type(error).__name__]
         lines += [

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
+from migrator import env, variables
 from migrator.errors import ConfigError
 
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
@@ -36,7 +38,7 @@ _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dsn:
-    """Where the database is. Its text form names host and database, never the password.
+    """Where the database is. Its text form names host and database, not the login.
 
     Attributes:
         url: For asyncpg; holds the password.
@@ -72,6 +74,8 @@ def parse(url: str, name: str) -> Dsn:
             raise ValueError("another scheme, or none")
         parts = urlsplit(url)
         ports = _ports(parts.netloc)
+        if "@" not in parts.netloc and "@" in url:
+            raise ValueError("a / ? or # in the password cuts it off, and what is left looks like a port")
     except ValueError:
         raise ConfigError(
             f"cannot use {name}: it must be a URL like postgresql://user:password@host:5432/database "
@@ -112,9 +116,15 @@ def secrets(url: str | None) -> tuple[str, ...]:
     """What must never be shown of a URL: its password, as written and decoded."""
     if not url:
         return ()
-    found = [match[1] for match in re.finditer(r"://[^/?#@]*?:([^/?#]*)@", url)]
-    found += re.findall(r"[?&](?:password|sslpassword)=([^&#]*)", url)
+    found = [match[1] for match in re.finditer(r"://[^:@]*:(.*)@", url)]  # also where it isn't encoded
+    found += re.findall(r"[?&](?:password|sslpassword)=([^&#]*)", url, re.IGNORECASE)
     return tuple({text for one in found for text in (one, unquote(one)) if text})
+
+
+def known_secrets(read: env.Reader, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Every value in the environment that must not be shown, also of names that another one outdoes."""
+    passwords = [one for url in read.every(variables.DATABASE) for one in secrets(url)]
+    return (*passwords, *read.every(variables.REST_KEY), *filter(None, [environ.get("PGPASSWORD")]))
 
 
 def _ports(netloc: str) -> list[int]:

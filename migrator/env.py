@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -63,6 +63,10 @@ class Reader:
                 self._complain(f"cannot use {name}={held}: {error}")
                 return name, variable.default
         return None, variable.default
+
+    def every(self, variable: Variable[Any]) -> tuple[str, ...]:
+        """What all of its names hold, not only the one that wins."""
+        return tuple(raw for name in variable.names if (raw := self._raw(name, secret=variable.secret)))
 
     def _complain(self, problem: str) -> None:
         """Once, however often the variable is read."""

@@ -22,12 +22,6 @@ class MigrationFailed(MigratorError):
     """The database refused a migration's SQL."""
 
 
-class UsageError(MigratorError):
-    """The command line makes no sense."""
-
-    exit_code = 2
-
-
 class PlanError(MigratorError):
     """The files don't fit each other or the history."""
 
@@ -68,6 +62,9 @@ class ConfigError(MigratorError):
     exit_code = 78
 
 
+# The exit codes that are worth another attempt.
+RETRYABLE_EXITS = frozenset(kind.exit_code for kind in MigratorError.__subclasses__() if kind.retryable)
+
 # What PostgreSQL's error codes (appendix A of its manual) mean for us, by code or by class.
 # Everything else is MigrationFailed.
 _BY_SQLSTATE: dict[str, type[MigratorError]] = {
@@ -103,8 +100,13 @@ class Redactor:
         """The text without any of the secrets, nor a password literal in SQL."""
         for secret in self._secrets:
             shown = shown.replace(secret, "***")
-        return _PASSWORD_LITERAL.sub(r"\1'***'", shown)
+        shown = _PASSWORD_LITERAL.sub(r"\1'***'", shown)
+        shown = _PASSWORD_PARAMETER.sub(r"\1***", shown)
+        return _PASSWORD_IN_URL.sub(r"\1***@", shown)
 
 
 # In quotes or dollar quotes, also without their end, as a text may have been cut.
 _PASSWORD_LITERAL = re.compile(r"(?is)\b(password\s+)(?:(?:E|U&)?'(?:[^'\\]|''|\\.)*'?|(\$\w*\$).*?(?:\2|$))")
+# As in a connection string: password=..., and as in a URL: //user:...@
+_PASSWORD_PARAMETER = re.compile(r"(?i)\b(password\s*=\s*)[^\s'\"&]+")
+_PASSWORD_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")

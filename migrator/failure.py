@@ -13,7 +13,10 @@ LEASE_LOST = "cannot go on: the migration lock was taken over or removed; trying
 
 _DUPLICATE_KEY = "23505"
 _ENDED_OWN_TRANSACTION = "MG002"
+_NOT_IN_A_BLOCK = "it can't run in a transaction, which can't be told beforehand; apply it by hand"
 _REMEDIES = {
+    "25001": _NOT_IN_A_BLOCK,
+    "2D000": _NOT_IN_A_BLOCK,
     "55P04": "a new enum value can't be used in the file that adds it; use it in a later file",
     "55P03": "somebody holds the lock; see pg_stat_activity",
     "42501": "give the migrating role the right to do this",
@@ -57,6 +60,14 @@ def state_of(error: DatabaseError, understood: Script) -> str:
     return NOT_KNOWN
 
 
+def progress(number: int, total: int) -> str:
+    """What state a file that runs statement by statement is in, if its statement `number` failed."""
+    if number == 1:
+        return f"none of its {total} statements is done; the next run starts with the first"
+    before = "statement 1 is" if number == 2 else f"statements 1 to {number - 1} are"
+    return f"of {total} statements, {before} done and on record; the next run goes on with statement {number}"
+
+
 def failure(migration: Migration, error: DatabaseError, located: Located | None, state: str) -> MigratorError:
     """The error to end with.
 
@@ -70,9 +81,10 @@ def failure(migration: Migration, error: DatabaseError, located: Located | None,
     first, *more = error.text.split("\n")
     if located is None and error.sqlstate == _DUPLICATE_KEY:
         return Conflict(f"cannot apply {migration.filename}: somebody else has just done so; trying again")
-    if kind is LeaseLost:
+    if kind is LeaseLost and located is None:
         return LeaseLost(LEASE_LOST)
-    if kind is errors.ConfigError:  # a role or database named inside of a migration isn't our setting
+    # A role or a peer that is named inside of a migration isn't our setting, nor our connection.
+    if kind in (errors.ConfigError, LeaseLost) or error.sqlstate.startswith("08"):
         kind = MigrationFailed
     lines = [
         f"cannot apply {migration.filename}: {located.where if located else ''}{first} ({error.sqlstate})"

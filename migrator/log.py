@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Log = structlog.typing.FilteringBoundLogger
 Masker = Callable[[str], str]
 
+# Fields whose words are ours: a password `info` must not make a puzzle of every line.
+_OURS = frozenset({"timestamp", "level", "event", "component", "phase", "previous", "cause", "signal"})
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40}
 
 
@@ -131,7 +133,10 @@ def _stamp(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict
 
 def _masking(mask: Masker) -> Processor:
     def process(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-        return {key: mask(value) if isinstance(value, str) else value for key, value in fields.items()}
+        return {
+            key: mask(value) if isinstance(value, str) and key not in _OURS else value
+            for key, value in fields.items()
+        }
 
     return process
 

@@ -14,9 +14,10 @@ LOCK_TIMEOUT_MS = 1000
 class Messages:
     """The messages for one migration under one lease; each is a transaction, sent at once."""
 
-    def __init__(self, schema: str, migration: Migration, lease: Lease) -> None:
-        """Write to our tables in `schema`."""
+    def __init__(self, schema: str, migration: Migration, lease: Lease, *, pooled: bool) -> None:
+        """Write to our tables in `schema`; `pooled` if a transaction pooler gets the session afterwards."""
         self._schema = schema
+        self._clean = ("clean", "clean_pooled") if pooled else ("clean",)
         self._values: dict[str, sql.Value] = {
             "name": LOCK_NAME,
             "token": lease.token,
@@ -31,7 +32,7 @@ class Messages:
     def whole(self, text: str) -> tuple[str, int]:
         """A whole file, and where in the message its text begins."""
         head = self._joined("begin", "fence", "record")
-        return f"{head}{text}\n;\n{self._joined('guard', 'commit')}", len(head)
+        return f"{head}{text}\n;\n{self._joined('guard', *self._clean, 'commit')}", len(head)
 
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""
@@ -39,16 +40,22 @@ class Messages:
 
     def step(self, text: str, *, done: int, finished: bool) -> str:
         """One statement of such a file, and that it is done."""
-        head = self._joined("begin", "fence")
-        return f"{head}{text}\n;\n{self._joined('progress', 'commit', done=done, finished=finished)}"
+        return f"{self._joined('begin', 'fence')}{text}\n;\n{self._progress(done, finished=finished)}"
 
-    def fence(self) -> str:
-        """Ask whether the lease is still ours, before a statement that can't run in a transaction."""
-        return self._joined("begin", "fence", "commit")
+    def announce(self, *, done: int) -> str:
+        """That the next statement, which can't run in a transaction, is about to be sent: if we may."""
+        return self._joined("begin", "fence") + self._progress(done, in_doubt=True)
 
-    def progress(self, *, done: int, finished: bool) -> str:
-        """That such a statement is done."""
-        return self._joined("begin", "progress", "commit", done=done, finished=finished)
+    def settle(self, *, done: int, finished: bool) -> str:
+        """What became of it: done, or refused by the server."""
+        return self._joined("begin") + self._progress(done, finished=finished)
+
+    def clean(self) -> str:
+        """Leave nothing of the file in the session."""
+        return "reset role;\nreset session authorization;\n" + self._joined(*self._clean)
+
+    def _progress(self, done: int, *, finished: bool = False, in_doubt: bool = False) -> str:
+        return self._joined("progress", "commit", done=done, finished=finished, in_doubt=in_doubt)
 
     def _joined(self, *names: str, **more: sql.Value) -> str:
         pieces = sql.pieces("apply.sql")

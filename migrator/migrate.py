@@ -104,7 +104,7 @@ class Engine:
             # Again, under the lease: what was pending may have been applied in between.
             history = await store.history() or []
             plan = self._plan(migrations, history)
-            begun = {row.version: row.statements_done for row in history}
+            begun = {row.version: row for row in history}
             runner = SqlRunner(store, self.log)
             if store.transport.pooled:
                 for migration in plan.pending:
@@ -123,12 +123,17 @@ class Engine:
             return done
 
     async def _apply(
-        self, runner: SqlRunner, store: Store, migration: Migration, lease: Lease, done: int | None
+        self,
+        runner: SqlRunner,
+        store: Store,
+        migration: Migration,
+        lease: Lease,
+        begun: HistoryRow | None,
     ) -> None:
         self.log.info("migration.started", filename=migration.filename, version=migration.version)
         began_s = time.monotonic()
         try:
-            await runner.apply(migration, lease, done=done)
+            await runner.apply(migration, lease, begun)
         except asyncio.CancelledError:
             confirmed = store.transport.ended is Ended.ROLLED_BACK
             outcome = "rolled back" if confirmed else "outcome not known, read at the next start"

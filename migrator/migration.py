@@ -131,7 +131,11 @@ def checksum(text: str) -> str:
 
 
 def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.iterdir() if not path.is_dir())
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if not path.is_dir() and not path.is_fifo() and not path.is_socket()
+    )
 
 
 def _refuse_duplicates(migrations: Iterable[Migration]) -> None:

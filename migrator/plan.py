@@ -17,6 +17,7 @@ class HistoryRow:
     Attributes:
         finished: False: begun, but not brought to its end.
         statements_done: Of a file that can't run in one transaction: how far it came.
+        in_doubt: What became of the statement after those isn't known.
     """
 
     version: str
@@ -25,6 +26,7 @@ class HistoryRow:
     executed_at: datetime
     finished: bool = True
     statements_done: int | None = None
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

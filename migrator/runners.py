@@ -10,9 +10,10 @@ from functools import partial
 from migrator import errors, failure, script
 from migrator.errors import Conflict, PlanError, Unavailable
 from migrator.log import Log
-from migrator.messages import Messages
+from migrator.messages import LOCK_TIMEOUT_MS, Messages
 from migrator.migration import Migration, checksum, read_text
-from migrator.script import Script, Statement
+from migrator.plan import HistoryRow
+from migrator.script import Script, Statement, Way
 from migrator.sql import identifier
 from migrator.store import Lease, Store
 from migrator.transport import DatabaseError, Ended
@@ -45,20 +46,20 @@ class SqlRunner:
             )
         understood = script.understand(text, migration.filename)
         if understood.steps and self._store.transport.pooled:
-            alone = next(statement for statement, in_one in understood.steps if not in_one)
+            alone = next(statement for statement, way in understood.steps if way is not Way.IN_TRANSACTION)
             raise PlanError(
                 f"cannot apply {migration.filename} through a transaction pooler: {alone.first_line!r} "
                 "can't run in a transaction; set DIRECT_URL to a direct connection"
             )
         return understood
 
-    async def apply(self, migration: Migration, lease: Lease, *, done: int | None) -> None:
+    async def apply(self, migration: Migration, lease: Lease, begun: HistoryRow | None) -> None:
         """Apply the file and leave it in history.
 
         Args:
             migration: The file.
             lease: Ours; the server checks it in the same transaction.
-            done: How many of its statements an earlier run finished; None if it is untouched.
+            begun: What an earlier run left on record; None if the file is untouched.
 
         Raises:
             MigrationFailed: The server refused it; the message says where, why, and what is left.
@@ -67,9 +68,10 @@ class SqlRunner:
             Unavailable: The connection broke; the outcome is unknown.
         """
         understood = self.check(migration)
-        messages = Messages(self._store.schema, migration, lease)
+        pooled = self._store.transport.pooled
+        messages = Messages(self._store.schema, migration, lease, pooled=pooled)
         if understood.steps:
-            await self._apply_steps(migration, understood, messages, done)
+            await self._apply_steps(migration, understood, messages, begun)
         else:
             await self._apply_whole(migration, understood, messages)
 
@@ -84,34 +86,33 @@ class SqlRunner:
             raise failure.failure(migration, error, located, state) from error
 
     async def _apply_steps(
-        self, migration: Migration, understood: Script, messages: Messages, done: int | None
+        self, migration: Migration, understood: Script, messages: Messages, begun: HistoryRow | None
     ) -> None:
         where, state = None, "nothing of it was applied"
+        before = (begun.statements_done or 0) if begun else 0
         total = len(understood.steps)
         try:
             await self._store.transport.execute(messages.first_step())
-            for number, (statement, in_transaction) in enumerate(understood.steps, 1):
-                if number <= (done or 0):
+            for number, (statement, way) in enumerate(understood.steps, 1):
+                if number <= before:
                     continue
                 where = failure.Located(statement=statement, text=understood.text)
-                state = (
-                    f"statements 1 to {number - 1} of {total} are done and on record; "
-                    f"the next run goes on with statement {number}"
-                )
+                state = failure.progress(number, total)
                 finished = number == total
-                if in_transaction:
+                if way is Way.IN_TRANSACTION:
                     message = messages.step(statement.text, done=number, finished=finished)
                 else:
-                    resumed = done is not None and number == done + 1
-                    await self._persist(
-                        migration, _Alone(self._store, self._log, messages, statement, resumed)
+                    in_doubt = begun is not None and begun.in_doubt and number == before + 1
+                    alone = _Alone(
+                        self._store, self._log, messages, statement, way, done=number - 1, in_doubt=in_doubt
                     )
-                    message = messages.progress(done=number, finished=finished)
+                    await self._persist(migration, alone)
+                    message = messages.settle(done=number, finished=finished)
                 await self._persist(migration, partial(self._store.transport.execute, message))
         except DatabaseError as error:
             raise failure.failure(migration, error, where, state) from error
         finally:
-            await self._clean_session()
+            await self._clean_session(messages)
 
     async def _persist(self, migration: Migration, once: Callable[[], Awaitable[None]]) -> None:
         """Do it, again if others were in its way."""
@@ -137,12 +138,10 @@ class SqlRunner:
             else:
                 return
 
-    async def _clean_session(self) -> None:
+    async def _clean_session(self, messages: Messages) -> None:
         """What the file set for its session must not reach the next one."""
         try:
-            await self._store.transport.execute(
-                "reset role; reset session authorization; reset all; discard temp"
-            )
+            await self._store.transport.execute(messages.clean())
         except (DatabaseError, Unavailable) as error:
             self._log.warning("session.unclean", reason=str(error))
 
@@ -151,40 +150,58 @@ class _Alone:
     """A statement that can't run in a transaction: what is done each time it is tried."""
 
     def __init__(
-        self, store: Store, log: Log, messages: Messages, statement: Statement, resumed: bool
+        self,
+        store: Store,
+        log: Log,
+        messages: Messages,
+        statement: Statement,
+        way: Way,
+        *,
+        done: int,
+        in_doubt: bool,
     ) -> None:
         self._store = store
         self._log = log
         self._messages = messages
         self._statement = statement
-        # An earlier run may have finished it without living to record that.
-        self._resumed = resumed
+        self._way = way
+        self._done = done
+        # An earlier run sent it and didn't live to hear what became of it.
+        self._in_doubt = in_doubt
 
     async def __call__(self) -> None:
+        execute = self._store.transport.execute
         # Nothing can fence such a statement. The session advisory lock keeps others away while it runs;
         # that the lease is ours is asked right before it.
-        await self._store.transport.execute(self._messages.fence())
+        await execute(self._messages.announce(done=self._done))
         # Each time: a deadlock, say, leaves an INVALID index, which IF NOT EXISTS takes for done.
         if await self._is_done_already():
             return
+        # CONCURRENTLY waits in nobody's way, and a timeout would leave it broken. VACUUM FULL and its kind do
+        # stand in the way while they wait.
+        limit_ms = 0 if self._way is Way.CONCURRENT else LOCK_TIMEOUT_MS
+        await execute(f"set lock_timeout = {limit_ms}")
         try:
-            await self._store.transport.execute(self._statement.text)
+            await execute(self._statement.text)
         except DatabaseError as error:
+            if error.ended is Ended.UNKNOWN:
+                raise
             gone = error.sqlstate == "42704" and self._statement.text[:4].lower() == "drop"
-            if not (self._resumed and gone):
+            if not (self._in_doubt and gone):
+                await execute(self._messages.settle(done=self._done, finished=False))
                 raise
 
     async def _is_done_already(self) -> bool:
         """Clear the way for a CREATE INDEX CONCURRENTLY; True if an earlier run had finished it."""
         index = script.index_of(self._statement)
-        found = await self._store.index_state(*index) if index else None
+        found = await self._store.index_state(index.schema, index.name, index.table) if index else None
         if index is None or found is None:
             return False
         schema, valid = found
         if valid:
-            return self._resumed
+            return self._in_doubt
         # What a broken CONCURRENTLY leaves behind: of no use, and in the way of the next try.
-        name = f"{identifier(schema)}.{identifier(index[1])}"
+        name = f"{identifier(schema)}.{identifier(index.name)}"
         self._log.warning("index.dropped", index=name, reason="left INVALID by an earlier try")
         await self._store.transport.execute(f"drop index concurrently if exists {name}")
         return False

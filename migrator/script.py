@@ -10,9 +10,11 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from migrator.errors import PlanError
+from migrator.sql import identifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,33 +30,52 @@ class Statement:
         return self.text.split("\n", 1)[0].strip()[:200]
 
 
+class Way(Enum):
+    """How a statement of a file is run that can't run in one transaction."""
+
+    IN_TRANSACTION = "in a transaction"
+    ALONE = "alone"
+    # Alone, and in nobody's way while it waits.
+    CONCURRENT = "concurrently"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """What a CREATE INDEX names. `schema` None: the search path's; `table` as SQL writes it."""
+
+    schema: str | None
+    name: str
+    table: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """A file, understood.
 
     Attributes:
         text: What to send, of the same length as the file, so that positions agree.
-        steps: The statements to run one by one, each with whether it can run in a transaction;
-            empty if the whole text runs in one.
+        steps: The statements to run one by one, each in its way; empty if the whole text runs in one
+            transaction.
         understood: The parser knew all of it.
     """
 
     text: str
-    steps: tuple[tuple[Statement, bool], ...] = ()
+    steps: tuple[tuple[Statement, Way], ...] = ()
     understood: bool = True
 
 
 # Where none of these occurs, there is nothing but plain statements in the file.
 _WORTH_A_LOOK = re.compile(
     r"\b(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex|concurrently|system|database"
-    r"|tablespace|subscription)\b|\bfrom\s+stdin\b|^\\",
+    r"|tablespace|subscription|lock_timeout)\b|\bfrom\s+stdin\b|^\\",
     re.IGNORECASE | re.MULTILINE,
 )
 # Statements that begin otherwise are never special; the parser decides about the rest.
 _CANDIDATE = re.compile(
     r"(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex)\b"
     r"|(create|drop|alter)\b(?=.*\b(concurrently|system|database|tablespace|subscription)\b)"
-    r"|copy\b(?=.*\bstdin\b)",
+    r"|copy\b(?=.*\bstdin\b)"
+    r"|set\b(?=.*\b(local|lock_timeout)\b)",
     re.IGNORECASE | re.DOTALL,
 )
 _COPY_DATA = re.compile(r"^\s*copy\b[^;]*\bfrom\s+stdin\b", re.IGNORECASE | re.MULTILINE)
@@ -62,6 +83,7 @@ _RESTRICT = re.compile(r"^\\(un)?restrict[ \t]+\w+[ \t]*\r?$", re.MULTILINE)
 _META = re.compile(r"^\\[a-z!?;]+", re.IGNORECASE | re.MULTILINE)
 _COMMENT_MARK = re.compile(r"/\*|\*/")
 
+_WAYS = {"alone": Way.ALONE, "concurrent": Way.CONCURRENT}
 _BEGIN = frozenset({"TRANS_STMT_BEGIN", "TRANS_STMT_START"})
 _SAVEPOINTS = frozenset({"TRANS_STMT_SAVEPOINT", "TRANS_STMT_RELEASE", "TRANS_STMT_ROLLBACK_TO"})
 
@@ -84,7 +106,8 @@ def understand(text: str, filename: str) -> Script:
     kinds = [_kind(statement) for statement in found]
     if "copy" in kinds:  # without its data, or the parser would have stumbled
         raise _copy_refused(text, found[kinds.index("copy")].offset, filename)
-    if "alone" not in kinds:
+    text = _without_lock_timeouts(text, found, kinds)
+    if not _WAYS.keys() & set(kinds):
         return Script(text=_without_own_transactions(text, found, kinds, filename))
     for statement, kind in zip(found, kinds, strict=True):
         if kind in ("begin", "commit", "transaction"):
@@ -92,7 +115,11 @@ def understand(text: str, filename: str) -> Script:
                 f"cannot apply {filename}: {_at(text, statement.offset)}: {statement.first_line!r} in a file "
                 "with statements that can't run in a transaction; give those a file of their own"
             )
-    steps = [(statement, kind != "alone") for statement, kind in zip(found, kinds, strict=True)]
+    steps = [
+        (statement, _WAYS.get(kind, Way.IN_TRANSACTION))
+        for statement, kind in zip(found, kinds, strict=True)
+        if kind != "lock_timeout"
+    ]
     return Script(text=text, steps=tuple(steps))
 
 
@@ -110,12 +137,14 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
-def index_of(statement: Statement) -> tuple[str | None, str] | None:
-    """Schema (None: from the search path) and name of the index that a CREATE INDEX names."""
+def index_of(statement: Statement) -> Index | None:
+    """The index that a CREATE INDEX names."""
     node = _tree(statement).get("IndexStmt")
     if not node or "idxname" not in node:
         return None
-    return node.get("relation", {}).get("schemaname"), node["idxname"]
+    table = node.get("relation", {})
+    names = [table[key] for key in ("schemaname", "relname") if table.get(key)]
+    return Index(schema=table.get("schemaname"), name=node["idxname"], table=".".join(map(identifier, names)))
 
 
 def _statements(text: str, spans: list[tuple[int, int]]) -> Iterator[Statement]:
@@ -158,7 +187,12 @@ def _blank_length(text: str) -> int:
 
 
 def _kind(statement: Statement) -> str:
-    """`begin`, `commit`, `transaction` (other control of it), `alone` (can't run in one), `copy`, `plain`."""
+    """What a statement is to us.
+
+    `begin`, `commit`, `transaction` (other control of it), `alone` (can't run in one), `concurrent` (nor
+    this, but it waits in nobody's way), `local` (its effect ends with the file's own transaction),
+    `lock_timeout`, `copy`, `plain`.
+    """
     if not _CANDIDATE.match(statement.text):
         return "plain"
     tree = _tree(statement)
@@ -176,7 +210,11 @@ def _kind(statement: Statement) -> str:
         case "CopyStmt":
             return "copy" if node.get("is_from") and not node.get("filename") else "plain"
         case "IndexStmt" | "DropStmt":
-            return "alone" if node.get("concurrent") else "plain"
+            return "concurrent" if node.get("concurrent") else "plain"
+        case "VariableSetStmt":
+            if node.get("name") == "lock_timeout":
+                return "lock_timeout"
+            return "local" if node.get("is_local") else "plain"
         case "VacuumStmt":
             return "alone" if node.get("is_vacuumcmd") else "plain"
         case "ReindexStmt":
@@ -186,7 +224,9 @@ def _kind(statement: Statement) -> str:
                 "REINDEX_OBJECT_SYSTEM",
                 "REINDEX_OBJECT_DATABASE",
             )
-            return "alone" if whole or "concurrently" in options else "plain"
+            if "concurrently" in options:
+                return "concurrent"
+            return "alone" if whole else "plain"
         case "ClusterStmt":
             return "plain" if node.get("relation") else "alone"
         case (
@@ -202,7 +242,7 @@ def _kind(statement: Statement) -> str:
         case "AlterTableStmt":
             changes = [change.get("AlterTableCmd", {}) for change in node.get("cmds", [])]
             detached = [change.get("def", {}).get("PartitionCmd", {}) for change in changes]
-            return "alone" if any(one.get("concurrent") for one in detached) else "plain"
+            return "concurrent" if any(one.get("concurrent") for one in detached) else "plain"
         case _:
             return "plain"
 
@@ -222,7 +262,13 @@ def _tree(statement: Statement) -> dict[str, Any]:
 def _without_own_transactions(text: str, found: list[Statement], kinds: list[str], filename: str) -> str:
     """Blank out BEGIN and COMMIT where they come in pairs: the file's transaction is ours anyway."""
     is_open = False
+    wholly = kinds.count("begin") == 1 and kinds[0] == "begin" and kinds[-1] == "commit"
     for statement, kind in zip(found, kinds, strict=True):
+        if kind == "local" and is_open and not wholly:
+            raise PlanError(
+                f"cannot apply {filename}: {_at(text, statement.offset)}: {statement.first_line!r} is meant "
+                "to end with the file's own transaction, and there is more in the file; split it there"
+            )
         nested = kind in ("begin", "commit") and (kind == "begin") == is_open
         wrong = kind == "transaction" or nested
         if wrong:
@@ -232,15 +278,27 @@ def _without_own_transactions(text: str, found: list[Statement], kinds: list[str
             )
         if kind in ("begin", "commit"):
             is_open = kind == "begin"
-            end = statement.offset + len(statement.text)
-            blank = re.sub(r"[^\n]", " ", statement.text)  # line ends stay: errors are told by line
-            text = text[: statement.offset] + blank + text[end:]
+            text = _blanked(text, statement)
     if is_open:
         raise PlanError(
             f"cannot apply {filename}: its last BEGIN has no COMMIT, so psql would throw its work away; "
             "add the COMMIT or remove the BEGIN"
         )
     return text
+
+
+def _without_lock_timeouts(text: str, found: list[Statement], kinds: list[str]) -> str:
+    """Blank out what would let the file wait longer for a lock, and the app behind it: ours is enough."""
+    for statement, kind in zip(found, kinds, strict=True):
+        if kind == "lock_timeout":
+            text = _blanked(text, statement)
+    return text
+
+
+def _blanked(text: str, statement: Statement) -> str:
+    """The text without the statement; line ends stay, since errors are told by line."""
+    end = statement.offset + len(statement.text)
+    return text[: statement.offset] + re.sub(r"[^\n]", " ", statement.text) + text[end:]
 
 
 def _without_psql(text: str, filename: str) -> str:

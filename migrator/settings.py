@@ -91,7 +91,7 @@ class Settings:
             log_output=lenient.get(variables.LOG_OUTPUT),
             ignored_runner=environ.get("USE_NODE_MIGRATIONS", "").lower() in ("false", "0"),
             complaints=tuple(lenient.problems),
-            secrets=known_secrets(read, url),
+            secrets=dsn.known_secrets(read, environ),
         )
         if read.problems:
             raise ConfigError(Redactor(settings.secrets)("; ".join(read.problems)))
@@ -109,12 +109,6 @@ class Settings:
                 "postgresql:// URL (a Supabase project URL and service key are not enough)"
             )
         return self.database
-
-
-def known_secrets(read: env.Reader, url: str | None) -> tuple[str, ...]:
-    """Every value in the environment that must not be shown."""
-    key = read.get(variables.REST_KEY)
-    return (*dsn.secrets(url), *((key,) if key else ()))
 
 
 def _database(name: str | None, url: str | None, state_dir: str) -> Dsn | None:

@@ -74,6 +74,7 @@ class Store:
                 executed_at=row["executed_at"],
                 finished=row["finished"],
                 statements_done=row["statements_done"],
+                in_doubt=row["in_doubt"],
             )
             for row in rows
         ]
@@ -141,9 +142,9 @@ class Store:
         high, low = divmod(self._lock_key % 2**64, 2**32)
         return bool(await self._query("evict", name=LOCK_NAME, lock_high=high, lock_low=low))
 
-    async def index_state(self, schema: str | None, name: str) -> tuple[str, bool] | None:
-        """Schema and validity of an index; None if there is none of that name."""
-        rows = await self._query("index_state", schema_name=schema, index_name=name)
+    async def index_state(self, schema: str | None, name: str, table: str) -> tuple[str, bool] | None:
+        """Schema and validity of an index; None if that table has none of that name."""
+        rows = await self._query("index_state", schema_name=schema, index_name=name, table_name=table)
         return (rows[0]["schema_name"], rows[0]["valid"]) if rows else None
 
     async def _query(self, piece: str, **values: sql.Value) -> list[Row]:

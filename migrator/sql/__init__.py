@@ -23,11 +23,11 @@ class Piece:
     def query(self, schema: str) -> str:
         """With $1, $2 ... for the names, to be sent with parameters."""
         numbers = {name: f"${number}" for number, name in enumerate(self.names, 1)}
-        return _NAME.sub(lambda found: numbers[found[1]], self.text).replace("{schema}", schema)
+        return _NAME.sub(lambda found: numbers[found[1]], self.text).replace("{schema}", identifier(schema))
 
     def message(self, schema: str, **values: Value) -> str:
         """With the values as literals, to be sent without parameters."""
-        text = self.text.replace("{schema}", schema)  # first: a value may hold such a word itself
+        text = self.text.replace("{schema}", identifier(schema))  # first: a value may hold such a word itself
         return _NAME.sub(lambda found: literal(values[found[1]]), text)
 
 
@@ -49,7 +49,7 @@ def pieces(file: str) -> dict[str, Piece]:
 def install(schema: str, lock_key: int) -> str:
     """The message that creates our tables."""
     whole = resources.files(__name__).joinpath("install.sql").read_text("utf-8")
-    return whole.replace("{schema}", schema).replace(":lock_key", literal(lock_key))
+    return whole.replace("{schema}", identifier(schema)).replace(":lock_key", literal(lock_key))
 
 
 def literal(value: Value) -> str:

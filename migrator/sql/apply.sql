@@ -46,8 +46,17 @@ begin
   end if;
 end
 $guard$;
+
+-- clean(): no file's session state reaches the next one.
+set constraints all immediate;
 reset all;
+close all;
+deallocate all;
+unlisten *;
 discard temp;
+
+-- clean_pooled(): nor a pooler's next client. Not on direct connections: there one of these is our own.
+select pg_advisory_unlock_all();
 
 -- record_steps(version, filename, title, checksum, holder, token): a file that can't run in one
 -- transaction, from its start or where an earlier run came to.
@@ -55,13 +64,23 @@ insert into {schema}.migration_history (filename, version, name, checksum, execu
   values (:filename, :version, :title, :checksum, :holder, :token, 0)
   on conflict (version) do update set token = excluded.token, executed_by = excluded.executed_by;
 
--- progress(version, token, done, finished): after a statement of such a file.
+-- progress(version, token, done, finished, in_doubt): how far such a file is. In doubt: the next statement
+-- has been sent, and can't share a transaction with the word that it is done.
 set local role none;
-update {schema}.migration_history
-   set statements_done = :done,
-       finished = :finished,
-       duration_ms = extract(epoch from clock_timestamp() - executed_at) * 1000
- where version = :version and token = :token;
+do $progress$
+begin
+  update {schema}.migration_history
+     set statements_done = :done,
+         finished = :finished,
+         in_doubt = :in_doubt,
+         duration_ms = extract(epoch from clock_timestamp() - executed_at) * 1000
+   where version = :version and token = :token;
+  if not found then
+    raise exception 'the row in migration_history was deleted while the file was running'
+      using errcode = 'MG003';
+  end if;
+end
+$progress$;
 
 -- commit(): the end of each message.
 commit;

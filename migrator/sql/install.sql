@@ -44,7 +44,9 @@ begin
     -- False: begun and not brought to its end.
     finished        boolean not null default false,
     -- Of a file that can't run in one transaction: how many of its statements are done.
-    statements_done integer
+    statements_done integer,
+    -- The one after these was sent, and it isn't known what became of it.
+    in_doubt        boolean not null default false
   );
   comment on table {schema}.migration_locks is
     'Who migrates. Deleting a row is safe: its holder stops before its next migration.';

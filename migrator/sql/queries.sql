@@ -1,7 +1,7 @@
 -- Each query is one transaction of its own. None of them waits for a lock of a running migration.
 
 -- history(): everything that is on record.
-select version, filename, checksum, executed_at, finished, statements_done
+select version, filename, checksum, executed_at, finished, statements_done, in_doubt
   from {schema}.migration_history;
 
 -- lock_session(lock_key): the session advisory lock, if it is free; for direct connections.
@@ -65,10 +65,12 @@ select pg_terminate_backend(a.pid) as ended
    and a.state = 'idle' and a.state_change < clock_timestamp() - interval '3 s'
    and a.usename = current_user and a.pid <> pg_backend_pid();
 
--- index_state(schema_name, index_name): is there an index of that name, and is it valid?
+-- index_state(schema_name, index_name, table_name): is there an index of that name on that table, and is it
+-- valid?
 select n.nspname as schema_name, i.indisvalid as valid
   from pg_class as c
   join pg_namespace as n on n.oid = c.relnamespace
   join pg_index as i on i.indexrelid = c.oid
  where c.relname = :index_name
+   and i.indrelid = to_regclass(:table_name)
    and case when :schema_name::text is null then pg_table_is_visible(c.oid) else n.nspname = :schema_name end;

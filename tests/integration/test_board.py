@@ -188,3 +188,12 @@ def test_a_link_is_no_state_directory(tmp_path):
 
     with pytest.raises(PermissionError):
         boards.prepare_state_dir(str(tmp_path / "link"))
+
+
+def test_a_pipe_in_the_place_of_the_new_marker_doesnt_stop_us(tmp_path, log, clock):
+    # The app may write there too; opening a pipe that nobody reads would be the end of PID 1's loop.
+    os.mkfifo(tmp_path / f"status.json.{os.getpid()}")
+
+    new_board(tmp_path, log, clock)
+
+    assert marker(tmp_path)["service"] == "shop"

@@ -405,7 +405,7 @@ def test_a_failing_statement_of_such_a_file_says_how_far_it_came(database, migra
 
     assert "1_a.sql: line 5, column 1: division by zero (22012)\n  select 1/0" in message
     assert message.endswith(
-        "statements 1 to 3 of 4 are done and on record; the next run goes on with statement 4"
+        "of 4 statements, statements 1 to 3 are done and on record; the next run goes on with statement 4"
     )
     assert fetch(database, "select id from a") == [(1,)]
     assert "applied up to statement 3 and edited since" in edited
@@ -489,12 +489,12 @@ def test_a_statement_that_an_earlier_run_finished_but_could_not_record_is_not_an
     up(database, directory)
     fetch(
         database,
-        "update migrator.migration_history set finished = false, statements_done = 1 where version = '2'; select 1",
+        "update migrator.migration_history set finished = false, in_doubt = true, statements_done = 1 where version = '2'; select 1",
     )
     up(database, directory)
     fetch(
         database,
-        "update migrator.migration_history set finished = false, statements_done = 0 where version = '2';"
+        "update migrator.migration_history set finished = false, in_doubt = true, statements_done = 0 where version = '2';"
         "create index i on a (id); select 1",
     )
     up(database, directory)

@@ -3,7 +3,7 @@
 import asyncpg.connect_utils
 import pytest
 
-from migrator import dsn
+from migrator import dsn, env
 from migrator.errors import ConfigError
 
 BASE = "postgresql://bob:s3cret@db.example:5432/shop"
@@ -219,3 +219,27 @@ def test_a_url_of_no_use_is_refused_without_being_repeated(text):
 )
 def test_the_place_names_host_and_database(text, place):
     assert str(dsn.parse(text, "X")) == place
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:123/abc@h/d", "postgresql://u:123#abc@h/d", "postgresql://u:123?abc@h/d"]
+)
+def test_a_password_that_cuts_the_url_off_is_refused_without_being_shown(url):
+    with pytest.raises(ConfigError, match="percent-encoded") as caught:
+        dsn.parse(url, "DATABASE_URL")
+
+    assert "123" not in str(caught.value)
+    assert any("abc" in secret for secret in dsn.secrets(url))
+
+
+def test_what_every_name_holds_is_secret_not_only_what_the_first_one_does():
+    environ = {
+        "DIRECT_URL": "postgresql://u:one@h/d",
+        "DATABASE_URL": "postgresql://h/d?PASSWORD=two",
+        "SUPABASE_SERVICE_ROLE_KEY": "three",
+        "SUPABASE_SECRET_KEY": "four",
+        "PGPASSWORD": "five",
+    }
+    read = env.Reader(environ, lambda _: "")
+
+    assert set(dsn.known_secrets(read, environ)) == {"one", "two", "three", "four", "five"}

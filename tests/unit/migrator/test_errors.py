@@ -38,7 +38,6 @@ def test_a_sqlstate_says_what_to_do_next(sqlstate, kind):
     ("kind", "exit_code", "retryable"),
     [
         (errors.MigrationFailed, 1, False),
-        (errors.UsageError, 2, False),
         (errors.PlanError, 65, False),
         (errors.Unavailable, 69, True),
         (errors.LeaseBusy, 75, True),
@@ -81,3 +80,18 @@ def test_what_is_no_secret_is_shown_as_it_is():
     text = "the password column can't be null; see 'hunter2'"
 
     assert Redactor(["other"])(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "connection 'host=h user=u password=s3cret dbname=x'",
+            "connection 'host=h user=u password=*** dbname=x'",
+        ),
+        ("select 'postgres://u:s3cret@h/d'", "select 'postgres://u:***@h/d'"),
+        ("see https://example.org:8080/a@b", "see https://example.org:8080/a@b"),
+    ],
+)
+def test_passwords_of_other_connections_are_masked_too(text, shown):
+    assert errors.Redactor(())(text) == shown

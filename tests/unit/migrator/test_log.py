@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from migrator.log import Writer
+from migrator.log import Writer, _masking
 
 PAGE = 4096
 
@@ -58,3 +58,11 @@ def test_a_closed_reader_is_nobodys_problem():
 
     assert writer.dropped == 1
     os.close(write_fd)
+
+
+def test_only_words_that_arent_ours_are_masked():
+    mask = _masking(lambda _: "***")
+
+    shown = mask(None, "info", {"level": "info", "event": "a.b", "component": "c", "reason": "info"})
+
+    assert shown == {"level": "info", "event": "a.b", "component": "c", "reason": "***"}

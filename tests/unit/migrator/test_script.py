@@ -4,11 +4,11 @@ import pytest
 
 from migrator import script
 from migrator.errors import PlanError
-from migrator.script import understand
+from migrator.script import Way, understand
 
 
 def steps(text):
-    return [in_transaction for _, in_transaction in understand(text, "1_a.sql").steps]
+    return [way is Way.IN_TRANSACTION for _, way in understand(text, "1_a.sql").steps]
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_statements_around_one_that_runs_alone_have_transactions_of_their_own():
     text = "create table a (id int);\n\ncreate index concurrently i on a (id);\ninsert into a values (1);\n"
     understood = understand(text, "1_a.sql")
 
-    assert [(one.text, alone) for one, alone in understood.steps] == [
-        ("create table a (id int)", True),
-        ("create index concurrently i on a (id)", False),
-        ("insert into a values (1)", True),
+    assert [(one.text, way) for one, way in understood.steps] == [
+        ("create table a (id int)", Way.IN_TRANSACTION),
+        ("create index concurrently i on a (id)", Way.CONCURRENT),
+        ("insert into a values (1)", Way.IN_TRANSACTION),
     ]
     assert [text[one.offset :].startswith(one.text) for one, _ in understood.steps] == [True] * 3
 
@@ -237,8 +237,8 @@ def test_lines_and_columns_count_from_one(offset, where):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("create index concurrently i on a (b)", (None, "i")),
-        ('create index concurrently "I x" on s.a (b)', ("s", "I x")),
+        ("create index concurrently i on a (b)", script.Index(schema=None, name="i", table='"a"')),
+        ('create index concurrently "I x" on s.a (b)', script.Index(schema="s", name="I x", table='"s"."a"')),
         ("create index concurrently on a (b)", None),
         ("vacuum a", None),
     ],
@@ -247,3 +247,28 @@ def test_an_index_is_known_by_name(text, named):
     (statement,) = script.split(text) or []
 
     assert script.index_of(statement) == named
+
+
+def test_a_set_local_in_a_transaction_of_the_files_own_is_refused_if_more_follows():
+    with pytest.raises(PlanError, match=r"line 2, column 1: .set local.* split it there"):
+        understand("begin;\nset local search_path = x;\ncommit;\ncreate table a ();", "1_a.sql")
+
+    understand("begin;\nset local search_path = x;\ncreate table a ();\ncommit;", "1_a.sql")
+
+
+@pytest.mark.parametrize("text", ["SET lock_timeout = 0;", "set local lock_timeout to '1h';"])
+def test_a_file_cannot_make_the_app_wait_longer_behind_its_locks(text):
+    assert understand(f"{text}\nselect 1;", "1_a.sql").text == " " * (len(text) - 1) + ";\nselect 1;"
+    assert understand("-- SET lock_timeout = 0\nselect 'SET lock_timeout = 0';", "1_a.sql").text.endswith(
+        "0';"
+    )
+
+
+def test_what_waits_in_nobodys_way_is_told_from_what_stands_in_it():
+    text = "vacuum full a; reindex index concurrently i; drop index concurrently i;"
+
+    assert [way for _, way in understand(text, "1_a.sql").steps] == [
+        Way.ALONE,
+        Way.CONCURRENT,
+        Way.CONCURRENT,
+    ]
