@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from migrator.log import Writer, _masking
+from migrator.log import _masking
+from migrator.writer import Writer
 
 PAGE = 4096
 

@@ -1,0 +1,48 @@
+"""Whole lines to a descriptor that others use too, never waiting for whoever reads them."""
+
+import os
+import select
+import stat
+
+
+class Writer:
+    """Writes whole lines to a descriptor that others use too, and drops what it can't write at once.
+
+    A reader that doesn't read would stop PID 1, but the descriptor is the app's as well and can't be
+    made non-blocking. A pipe can be opened once more, for ourselves; elsewhere a look whether there
+    is room must do.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Write to what `fd` is open for; `fd` itself is never closed here."""
+        self._fd = _own_descriptor(fd)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
+        self._torn = False
+        self.dropped = 0
+
+    def msg(self, line: str) -> None:
+        """Write one line, or drop it if nobody reads."""
+        try:
+            ready = self._poll.poll(0)
+            if not ready or not ready[0][1] & select.POLLOUT:
+                self.dropped += 1
+                return
+            text = line.encode(errors="backslashreplace") + b"\n"
+            if self._torn:  # the last line had room for its beginning only
+                text = b"\n" + text
+            self._torn = os.write(self._fd, text) < len(text)
+        except OSError:  # a closed pipe, a full disk: our words matter less than the app
+            self.dropped += 1
+
+    log = debug = info = warning = error = critical = exception = msg
+
+
+def _own_descriptor(fd: int) -> int:
+    """For a pipe, a descriptor that doesn't block and is ours alone; else `fd`."""
+    try:
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # no /proc, or a pipe that another user made
+        pass
+    return fd
