@@ -9,7 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from entrypoint.status import APP_NEXT, MIGRATION_NEXT
+from entrypoint.board import APP_NEXT
+from entrypoint.status import MIGRATION_NEXT
 from migrator import errors, variables
 from migrator.env import Variable
 from migrator.report import STATUS_OF

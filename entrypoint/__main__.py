@@ -16,18 +16,18 @@ def main() -> None:
         sys.exit(client.main(arguments))
 
     app = launch.current or launch.begin(argv)
+    from entrypoint import babysit  # not before the app runs
+
     try:
         launch.fill_standard_streams()
         _forget_working_directory()
-        # PID 1 speaks no TLS, and asyncio can do without it: OpenSSL would be 4 MiB.
-        sys.modules["ssl"] = None  # type: ignore[assignment]  # the import system's word for "not there"
-        from entrypoint import supervisor
+        from entrypoint import init
 
-        del sys.modules["ssl"]
-        code = supervisor.main(app)
+        code = init.main(app)
     except BaseException as error:  # noqa: BLE001 - PID 1's first duty can't depend on our code being right
-        launch.say(f"internal error, only looking after the app from here on: {launch.where(error)}")
-        code = launch.babysit(app)
+        problem = f"internal error, only looking after the app from here on: {launch.where(error)}"
+        launch.say(problem)
+        code = babysit.babysit(app, problem)
     if app.terminal:
         launch.take_terminal_back()
     # Not sys.exit: tearing the interpreter down takes longer than anything that is left to do.

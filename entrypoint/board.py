@@ -1,116 +1,97 @@
-"""The current status: each change is checked, logged, written to the marker file and told to waiters."""
+"""What is published: the health document, composed here, written to the marker file, and served."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime
-from typing import Any
+import time
 
 from entrypoint import launch
-from entrypoint.status import APP_NEXT, MIGRATION_NEXT, AppPhase, Status, to_json
-from migrator.log import Log
-from migrator.report import MigrationPhase, Report
+from entrypoint.line import Log, dumps, stamp
+from entrypoint.loop import clock
+from entrypoint.record import Record
 
 # A document younger than this is served as it was published.
 FRESH_S = 1.0
 
-_LEVEL_OF = {
-    MigrationPhase.FAILED: "error",
-    MigrationPhase.TIMED_OUT: "error",
-    MigrationPhase.ABORTED: "warning",
-    MigrationPhase.RETRYING: "warning",
+STARTING, RUNNING, STOPPING, EXITED = "starting", "running", "stopping", "exited"
+# The life of the app: which state may follow which. Anything else is a bug of ours and refused.
+APP_NEXT = {
+    STARTING: (RUNNING, STOPPING, EXITED),
+    RUNNING: (STOPPING, EXITED),
+    STOPPING: (EXITED,),
+    EXITED: (),
 }
 
 
 class Board:
     """The only writer of the status. What is published is always one and the same document."""
 
-    def __init__(
-        self, status: Status, state_dir: str | None, log: Log, clock: Callable[[], datetime]
-    ) -> None:
-        """Start with `status`; publish to `state_dir` (None: there is nowhere to write to)."""
-        self.status = status
+    def __init__(self, names: dict[str, str | None], state_dir: str | None, log: Log) -> None:
+        """Begin with an app that is to start.
+
+        Args:
+            names: What stays as it is: service, environment, version.
+            state_dir: Where to publish; None: there is nowhere to write to.
+            log: For what goes wrong.
+        """
+        self.app = STARTING
+        self.pid: int | None = None
+        self.exit_code: int | None = None
+        self.reason: str | None = None
+        self.migrations = unknown_record("pending", "running")
+        self._names = names
         self._directory = state_dir
         self._log = log
-        self._clock = clock
-        self._changed = asyncio.Event()
+        self._started = clock()
+        self._app_started: float | None = None
         self._warned = False
         self._document = b""
-        self._published: datetime | None = None
-        self._publish()
+        self._published = 0.0
+        self.publish()
 
-    def report(self, report: Report, *, attempt: int | None = None, settled: bool = False) -> None:
+    def app_runs(self, pid: int) -> None:
+        """The app has been started."""
+        if self._enter(RUNNING):
+            self.pid, self._app_started = pid, clock()
+            self.publish()
+
+    def app_stops(self) -> None:
+        """The app has been, or is about to be, asked to stop."""
+        if self._enter(STOPPING):
+            self.publish()
+
+    def app_ended(self, exit_code: int, reason: str) -> None:
+        """The app is gone, or was never there."""
+        if self._enter(EXITED):
+            self.exit_code, self.reason = exit_code, reason
+            self.publish()
+
+    def take(self, record: Record) -> None:
         """Take over what is known of the migrations."""
-        before = self.status.migration
-        if report.phase is not before.phase:
-            if report.phase not in MIGRATION_NEXT[before.phase]:
-                self._log.error("status.refused", phase=before.phase, refused=report.phase)
-                return
-            level = _LEVEL_OF.get(report.phase, "info")
-            getattr(self._log, level)(
-                "status.changed",
-                phase=report.phase,
-                previous=before.phase,
-                **_said(report),
-            )
-        self._set(
-            migration=report,
-            attempt=self.status.attempt if attempt is None else attempt,
-            checked=self._clock(),
-            settled=settled,
-        )
+        self.migrations = record
+        self.publish()
 
-    def app(
-        self,
-        phase: AppPhase,
-        *,
-        pid: int | None = None,
-        exit_code: int | None = None,
-    ) -> None:
-        """Take over what is known of the app."""
-        before = self.status
-        if phase not in APP_NEXT[before.app]:
-            if phase is not before.app:
-                self._log.error("status.refused", app=before.app, refused=phase)
-            return
-        started = self._clock() if phase is AppPhase.RUNNING else before.app_started
-        self._set(
-            app=phase,
-            app_pid=pid if pid is not None else before.app_pid,
-            app_started=started,
-            app_exit_code=exit_code,
-        )
+    @property
+    def is_healthy(self) -> bool:
+        """The app lives and nothing has failed for good."""
+        return self.app != EXITED and not (self.migrations.failed and self.migrations.settled)
+
+    @property
+    def is_ready(self) -> bool:
+        """The app runs, isn't asked to stop, and finds the schema it was built for."""
+        return self.app == RUNNING and self.migrations.done
 
     def document(self) -> bytes:
         """The health document. What the marker file holds and what is served are the same bytes."""
-        age = self._clock() - self._published if self._published else None
-        if age is None or not 0 <= age.total_seconds() < FRESH_S:
-            self._publish()
+        if not 0 <= clock() - self._published < FRESH_S:
+            self.publish()
         return self._document
 
-    async def settled(self) -> Report:
-        """Wait until nothing about the migrations will change any more."""
-        while not self.status.settled:
-            self._changed.clear()
-            await self._changed.wait()
-        return self.status.migration
-
-    def _set(self, **changes: Any) -> None:
-        after = replace(self.status, **changes)
-        if after == self.status:
-            return
-        self.status = after
-        self._publish()
-        self._changed.set()
-
-    def _publish(self) -> None:
-        self._published = self._clock()
-        self._document = to_json(self.status, self._published)
+    def publish(self) -> None:
+        """Compose the document anew and write it to the marker file."""
+        self._published = clock()
+        self._document = self._compose().encode(errors="backslashreplace")
         if self._directory is None:
             return
         try:
@@ -120,6 +101,54 @@ class Board:
             if not self._warned:
                 self._log.warning("marker.failed", reason=error.strerror, path=self._directory)
                 self._warned = True
+
+    def _enter(self, state: str) -> bool:
+        if state not in APP_NEXT[self.app]:
+            self._log.error("status.refused", app=self.app, refused=state)
+            return False
+        self.app = state
+        return True
+
+    def _compose(self) -> str:
+        head = {
+            "status": "ok" if self.is_healthy else "error",
+            "timestamp": stamp(time.time()),
+            **self._names,
+            "uptime": int(self._published - self._started),
+        }
+        app = {
+            "status": self.app,
+            "pid": self.pid,
+            "uptime": 0 if self._app_started is None else int(self._published - self._app_started),
+            "exitCode": self.exit_code,
+            "reason": self.reason,
+        }
+        return f'{dumps(head)[:-1]}, "migrations": {self.migrations.document}, "app": {dumps(app)}}}\n'
+
+
+def unknown_record(phase: str, status: str, error: str | None = None) -> Record:
+    """What PID 1 says of the migrations where the overseer says nothing."""
+    document = {
+        "status": status,
+        "lastChecked": stamp(time.time()),
+        "phase": phase,
+        "applied": None,
+        "pending": None,
+        "current": None,
+        "attempt": 0,
+        "durationMs": None,
+        "error": error,
+        "reason": None,
+    }
+    return Record(
+        settled=phase != "pending",
+        failed=status == "failed",
+        done=False,
+        code=1,
+        groups=frozenset(),
+        summary=f"migrations {status} ({phase}{f', {error}' if error else ''})",
+        document=dumps(document),
+    )
 
 
 def prepare_state_dir(path: str) -> None:
@@ -142,19 +171,23 @@ def _replace(path: str, content: bytes) -> None:
     beside = f"{path}.{os.getpid()}"
     # Made anew each time: the app may write here too, and opening a pipe of that name would stop us.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(beside)
+    _unlink(beside)
     try:
-        with os.fdopen(os.open(beside, flags, 0o644), "wb") as file:
-            os.fchmod(file.fileno(), 0o644)  # whatever the umask: the app may be another user
-            file.write(content)
+        fd = os.open(beside, flags, 0o644)
+        try:
+            os.fchmod(fd, 0o644)  # whatever the umask: the app may be another user
+            while content:
+                content = content[os.write(fd, content) :]
+        finally:
+            os.close(fd)
         os.replace(beside, path)
     except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
+        _unlink(beside)
         raise
 
 
-def _said(report: Report) -> dict[str, str]:
-    words = {"error": report.error, "reason": report.reason, "filename": report.current}
-    return {name: value for name, value in words.items() if value}
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from entrypoint import launch, policy
+from entrypoint.modules import module_env, python_module
 from entrypoint.policy import Cause, Limits, Outcome
 from entrypoint.reaper import Reaper
+from entrypoint.record import REPORT_FD
 from migrator.log import Log
 from migrator.report import MAX_LINE_BYTES, Report, decode
 
-REPORT_FD = 3
 # Seconds between two looks at the memory of the child's tree. Nothing tells us, so we have to look.
 MEMORY_INTERVAL_S = 1.0
 
@@ -23,11 +23,11 @@ MEMORY_INTERVAL_S = 1.0
 class Child:
     """A process of ours beside the app, in a group of its own, from spawn to reaped."""
 
-    def __init__(self, argv: list[str], extra_env: dict[str, str], app: launch.App) -> None:
-        """Remember what to start; `app` learns of it, so that `babysit` could end it."""
+    def __init__(self, argv: list[str], extra_env: dict[str, str], groups: set[int]) -> None:
+        """Remember what to start; `groups` learns of it, so that PID 1 could end it."""
         self._argv = argv
         self._extra_env = extra_env
-        self._app = app
+        self._groups = groups
         self.pid = 0
 
     def start(self, reaper: Reaper, file_actions: tuple[tuple[object, ...], ...] = ()) -> asyncio.Future[int]:
@@ -40,9 +40,9 @@ class Child:
         env.update((name.encode(), os.fsencode(value)) for name, value in self._extra_env.items())
         stdin = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
         self.pid = launch.spawn(self._argv, env, frozenset(), (stdin, *file_actions))
-        self._app.others.add(self.pid)
+        self._groups.add(self.pid)
         exited = reaper.watch(self.pid)
-        exited.add_done_callback(lambda _: self._app.others.discard(self.pid))
+        exited.add_done_callback(lambda _: self._groups.discard(self.pid))
         return exited
 
     async def stop(self, exited: asyncio.Future[int], number: int, grace_s: float) -> None:
@@ -60,9 +60,9 @@ class Child:
 class Migrator(Child):
     """One attempt of the migrator."""
 
-    def __init__(self, app: launch.App, on_report: Callable[[Report], None], log: Log) -> None:
+    def __init__(self, groups: set[int], on_report: Callable[[Report], None], log: Log) -> None:
         """Hand each report to `on_report` as it arrives."""
-        super().__init__(python_module("migrator", "up"), _migrator_env(), app)
+        super().__init__(python_module("migrator", "up"), _migrator_env(), groups)
         self._on_report = on_report
         self._log = log
         self._buffer = b""
@@ -162,20 +162,6 @@ class Migrator(Child):
             return
         self.last = report
         self._on_report(report)
-
-
-def python_module(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours: -P, since the app's directory may hold one of that name."""
-    return [sys.executable, "-P", "-m", module, *arguments]
-
-
-def module_env() -> dict[str, str]:
-    """What a child needs to find the same modules as we did, where we run from a checkout."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if any(os.path.abspath(entry) == root for entry in sys.path[1:]):
-        return {}
-    inherited = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": f"{root}{os.pathsep}{inherited}" if inherited else root}
 
 
 def _migrator_env() -> dict[str, str]:

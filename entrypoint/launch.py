@@ -1,12 +1,15 @@
-"""Hold signals, start processes, and look after the app when all else fails.
+"""Hold signals and start processes: what must happen before anything else is loaded.
 
-Everything that must work before our heavy modules are loaded, or when they broke. Imports nothing
-but os, sys and _signal: `signal` alone costs 3-7 ms, because it makes enums.
+Imports nothing but os, sys and _signal: `signal` alone costs 3-7 ms, because it makes enums.
 """
 
 import _signal
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SIGNAL_BASE = 128
 
@@ -27,9 +30,8 @@ FAULTS = frozenset(
 _OWN_WRITES = frozenset((_signal.SIGPIPE, _signal.SIGXFSZ))
 CATCHABLE = frozenset(_signal.valid_signals()) - FAULTS - _OWN_WRITES - {_signal.SIGKILL, _signal.SIGSTOP}
 
-# CPython ignores these two for itself; an app expects them to kill, as after a plain exec.
-# TTIN and TTOU: `share_terminal` ignores them for us.
-_DEFAULT_IN_CHILDREN = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGTTIN, _signal.SIGTTOU)
+# On a terminal that belongs to the app, the kernel would stop us for writing our log.
+TERMINAL = (_signal.SIGTTIN, _signal.SIGTTOU)
 
 DEFAULT_STATE_DIR = "/tmp/entrypoint"  # noqa: S108 - the contract's default; ownership is checked
 STATUS_FILE = "status.json"
@@ -37,27 +39,30 @@ SOCKET_FILE = "entrypoint.sock"
 EMBEDDED = b"embedded"
 DATABASE_NAMES = ("SUPABASE_DB_URL", "DIRECT_URL", "DATABASE_UNPOOLED_URL", "DATABASE_URL")
 
-# Seconds that a process of ours gets to end in `babysit`.
-_BABYSIT_GRACE_S = 5
-
 
 class App:
-    """The app as a process, shared between the hot path, the supervisor and `babysit`."""
+    """The app as a process, shared between the hot path, `init` and `babysit`."""
 
-    __slots__ = ("argv", "inherited_mask", "others", "pid", "status", "terminal")
+    __slots__ = ("argv", "inherited_ignored", "inherited_mask", "others", "pid", "status", "terminal")
 
     def __init__(self, argv: list[str], inherited_mask: frozenset[int]) -> None:
         """`argv` is the command; `inherited_mask` the signals that were blocked when we started."""
         self.argv = argv
         self.inherited_mask = inherited_mask
+        # Signals that were ignored when we started, as under nohup.
+        self.inherited_ignored = frozenset(n for n in CATCHABLE if _is_ignored(n))
         # None until it is spawned.
         self.pid: int | None = None
         # What waitpid said, once the app has ended.
         self.status: int | None = None
         # The terminal was given to the app's process group.
         self.terminal = False
-        # Process groups of ours beside the app's: leaders that `babysit` must end.
+        # Process groups of ours beside the app's, by their leaders: they must end with us.
         self.others: set[int] = set()
+
+
+def _is_ignored(number: int) -> bool:
+    return bool(_signal.getsignal(number) == _signal.SIG_IGN)
 
 
 # The one thing that must survive between the hook in entrypoint.pth and __main__.
@@ -108,8 +113,10 @@ def hold_signals() -> frozenset[int]:
     """Block every catchable signal; the set that was blocked before.
 
     Blocked, not ignored: the kernel drops a signal sent to PID 1 that has no handler for it, but
-    keeps a blocked one pending.
+    keeps a blocked one pending. Where SIGCHLD came ignored, the kernel would throw exit codes away
+    (tini and catatonit hang for it, cpython#76296), so it isn't any more.
     """
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     return frozenset(_signal.pthread_sigmask(_signal.SIG_BLOCK, CATCHABLE))
 
 
@@ -120,7 +127,13 @@ def start_app(app: App) -> None:
         OSError: The command can't be started.
         ValueError: It can't even be said to the kernel (a NUL in it).
     """
-    app.pid = spawn(app.argv, app_environ(dict(os.environb)), app.inherited_mask)
+    env = app_environ(os.environb)
+    _forget_last_life(os.path.dirname(env[b"ENTRYPOINT_STATUS_FILE"]))
+    argv = app.argv
+    if env.get(b"LISTEN_PID") == str(os.getpid()).encode():
+        # Sockets handed down by systemd are for whoever has this pid (sd_listen_fds(3)): the app.
+        argv = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *argv]
+    app.pid = spawn(argv, env, app.inherited_mask)
     app.terminal = share_terminal(app.pid)
 
 
@@ -141,6 +154,7 @@ def spawn(
     env: dict[bytes, bytes],
     mask: frozenset[int],
     file_actions: tuple[tuple[object, ...], ...] = (),
+    reset: tuple[int, ...] = (),
 ) -> int:
     """Start a program as the leader of a new process group; its pid.
 
@@ -152,20 +166,24 @@ def spawn(
         env: Its whole environment, as bytes.
         mask: The signals it starts with blocked.
         file_actions: As for `os.posix_spawn`.
+        reset: Signals that we ignore, and it doesn't.
 
     Raises:
         OSError: It can't be started.
     """
+    # A name that is empty or holds a "=" can be inherited, but posix_spawn refuses all for it.
+    given = {name: value for name, value in env.items() if name and b"=" not in name}
 
     def run(program: str, arguments: list[str]) -> int:
         return os.posix_spawnp(
             program,
             arguments,
-            env,
+            given,
             file_actions=file_actions,
             setpgroup=0,
             setsigmask=mask,
-            setsigdef=_DEFAULT_IN_CHILDREN,
+            # CPython ignores the first two for itself; after a plain exec they kill.
+            setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ, *reset),
         )
 
     try:
@@ -176,23 +194,51 @@ def spawn(
     return run("/bin/sh", ["/bin/sh", _which(argv[0]), *argv[1:]])
 
 
-def app_environ(ours: dict[bytes, bytes]) -> dict[bytes, bytes]:
+def _forget_last_life(state_dir: bytes) -> None:
+    """Take away what a killed entrypoint published: the app must not read it as ours."""
+    marker, path = (state_dir + b"/" + name.encode() for name in (STATUS_FILE, SOCKET_FILE))
+    if not os.path.lexists(marker):
+        return
+    try:
+        found = os.lstat(state_dir)
+        if found.st_mode & 0o170000 != 0o040000 or found.st_uid not in (os.geteuid(), 0):
+            return  # not a directory, or somebody else's: `board.prepare_state_dir` says so
+        import _socket  # only where something is left: 1 ms
+
+        probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            os.unlink(marker)
+        finally:
+            probe.close()
+    except OSError:  # somebody is there, or it can't be taken away
+        pass
+
+
+def app_environ(ours: "Mapping[bytes, bytes]") -> dict[bytes, bytes]:
     """The app's environment: what we inherited, and where our status is to be found."""
-    # A name that is empty or holds a "=" can be inherited, but posix_spawn refuses all for it.
-    env = {name: value for name, value in ours.items() if name and b"=" not in name}
+    env = dict(ours)
     if env.get(b"LC_CTYPE") in (b"C.UTF-8", b"C.utf8", b"UTF-8") and not _inherited_lc_ctype():
         del env[b"LC_CTYPE"]  # PEP 538: the interpreter set it, in a container without a locale
     scrub = env.get(b"ENTRYPOINT_SCRUB_ENV")
     if scrub:
         for name in scrub.split(b","):
             env.pop(name.strip(), None)
-    state_dir = _absolute(env.get(b"ENTRYPOINT_STATE_DIR", b"").strip() or DEFAULT_STATE_DIR.encode())
-    env[b"ENTRYPOINT_STATUS_FILE"] = state_dir + b"/" + STATUS_FILE.encode()
+    env[b"ENTRYPOINT_STATUS_FILE"] = marker_path(ours)
+    state_dir = os.path.dirname(env[b"ENTRYPOINT_STATUS_FILE"])
     env[b"ENTRYPOINT_SOCKET"] = state_dir + b"/" + SOCKET_FILE.encode()
     for variable in DATABASE_NAMES:
         if env.get(os.fsencode(variable)) == EMBEDDED:
             env[os.fsencode(variable)] = os.fsencode(embedded_url(os.fsdecode(state_dir)))
     return env
+
+
+def marker_path(environ: "Mapping[bytes, bytes]") -> bytes:
+    """Where the status is published."""
+    state_dir = environ.get(b"ENTRYPOINT_STATE_DIR", b"").strip() or DEFAULT_STATE_DIR.encode()
+    return _absolute(state_dir) + b"/" + STATUS_FILE.encode()
 
 
 def embedded_url(state_dir: str) -> str:
@@ -205,9 +251,8 @@ def share_terminal(pid: int) -> bool:
     try:
         if os.tcgetpgrp(0) != os.getpgrp():
             return False
-        # Ignored from here on, or our own log lines would stop us in the background.
-        _signal.signal(_signal.SIGTTOU, _signal.SIG_IGN)
-        _signal.signal(_signal.SIGTTIN, _signal.SIG_IGN)
+        for number in TERMINAL:
+            _signal.signal(number, _signal.SIG_IGN)
         os.tcsetpgrp(0, pid)
         os.killpg(pid, _signal.SIGCONT)  # it may have read too early and been stopped for it
     except OSError:  # no terminal, closed stdin, or the app is gone already
@@ -269,53 +314,6 @@ def where(error: BaseException) -> str:
     if place is None:
         return repr(error)
     return f"{error!r} at {place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
-
-
-def babysit(app: App) -> int:
-    """Forward signals and reap until the app has ended; its exit code.
-
-    The duty of PID 1 that remains when the supervisor failed: it needs nothing of what broke.
-    """
-    if app.pid is None:  # it was to start after the migrations
-        return 1
-    _signal.set_wakeup_fd(-1)
-    hold_signals()
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    _reap(app)  # the supervisor may have eaten the SIGCHLD that told of it
-    while app.status is None:
-        number = _signal.sigwaitinfo(CATCHABLE).si_signo
-        if number != _signal.SIGCHLD:
-            signal_process(app.pid, number)
-        _reap(app)
-    _end_others(app)
-    return exit_code(app.status)
-
-
-def _reap(app: App) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            if app.status is None:
-                app.status = 0  # nobody left to wait for, and nobody to tell how it ended
-            return
-        if pid == 0:
-            return
-        if pid == app.pid:
-            app.status = status
-        app.others.discard(pid)
-
-
-def _end_others(app: App) -> None:
-    for leader in app.others:
-        signal_group(leader, _signal.SIGTERM)
-    for _ in range(_BABYSIT_GRACE_S):
-        if not app.others:
-            return
-        _signal.sigtimedwait((_signal.SIGCHLD,), 1)
-        _reap(app)
-    for leader in app.others:
-        signal_group(leader, _signal.SIGKILL)
 
 
 def signal_process(pid: int | None, number: int) -> None:

@@ -1,4 +1,4 @@
-"""The supervisor's decisions: what an attempt came to, whether to try again, what to say of it."""
+"""The overseer's decisions: what an attempt came to, whether to try again, what to say of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from migrator.report import STATUS_OF, MigrationPhase, MigrationStatus, Report
 # Seconds from SIGTERM to SIGKILL for the migrator: a cancelled statement rolls back in well under one.
 MIGRATOR_GRACE_S = 5.0
 MAX_RETRY_DELAY_S = 60.0
-
-EXIT_CONFIG = 78
 
 
 class Cause(StrEnum):
@@ -73,15 +71,6 @@ def conclude(outcome: Outcome, delay_s: float | None, limits: Limits) -> Report:
         reason = f"next attempt in {delay_s:g} s"
         return replace(last, phase=MigrationPhase.RETRYING, error=error, reason=reason)
     return replace(last, phase=phase, error=error, reason=None)
-
-
-def container_exit_code(mode: str, report: Report, migrator_code: int) -> int:
-    """The exit code where no app ran: `MIGRATION_MODE=only`, or a gate that stayed shut."""
-    done = report.phase in (MigrationPhase.COMPLETED, MigrationPhase.SKIPPED)
-    if done and mode == "only":
-        return 0
-    # A code above 128 would look as if the container had been stopped from outside.
-    return migrator_code if 0 < migrator_code <= launch.SIGNAL_BASE else 1
 
 
 def _is_done(outcome: Outcome) -> bool:

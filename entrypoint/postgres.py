@@ -6,7 +6,8 @@ import asyncio
 import signal
 
 from entrypoint import launch
-from entrypoint.child import Child, module_env, python_module
+from entrypoint.child import Child
+from entrypoint.modules import module_env, python_module
 from entrypoint.reaper import Reaper
 from migrator.log import Log
 
@@ -18,12 +19,12 @@ TOO_SOON_S = 5.0
 MAX_FAILURES = 3
 
 
-async def keep_running(app: launch.App, state_dir: str, reaper: Reaper, log: Log) -> None:
+async def keep_running(groups: set[int], state_dir: str, reaper: Reaper, log: Log) -> None:
     """Start it, start it again when it ends, and stop it when cancelled."""
     loop = asyncio.get_running_loop()
     failures = 0
     while failures < MAX_FAILURES:
-        server = Child(python_module("migrator.embedded", state_dir), module_env(), app)
+        server = Child(python_module("migrator.embedded", state_dir), module_env(), groups)
         started_s = loop.time()
         try:
             exited = server.start(reaper)

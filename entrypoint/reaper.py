@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 
-_PR_SET_CHILD_SUBREAPER = 36
+from entrypoint import system
 
 
 class Reaper:
@@ -27,7 +27,7 @@ class Reaper:
         """Start listening. Orphans come to us also where we aren't PID 1 (Linux)."""
         loop.add_signal_handler(signal.SIGCHLD, self.reap)
         if os.getpid() != 1:
-            become_subreaper()
+            system.become_subreaper()
 
     def watch(self, pid: int) -> asyncio.Future[int]:
         """A future of that child's wait status. Call it before the next await after the spawn."""
@@ -59,13 +59,3 @@ class Reaper:
                 await self._anyone.wait()
         except TimeoutError:
             pass
-
-
-def become_subreaper() -> bool:
-    """Let orphans of our descendants come to us (prctl(2)); whether the kernel agreed."""
-    import ctypes  # late: a PID 1 doesn't need it
-
-    try:
-        return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-    except (OSError, AttributeError):  # no prctl outside Linux
-        return False

@@ -1,4 +1,4 @@
-"""The supervisor's settings, read once from a mapping."""
+"""The overseer's settings, read once from a mapping. PID 1's own (`options`) are only checked here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from migrator.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the supervisor needs to know; see `migrator.variables` for names and defaults.
+    """What the overseer needs to know; see `migrator.variables` for names and defaults.
 
     Attributes:
         skip_reason: Why migrations are switched off here; None if they are on.
@@ -23,7 +23,6 @@ class Settings:
         complaints: What else is wrong; the default does in its place.
     """
 
-    mode: str
     skip_reason: str | None
     embedded: bool
     timeout_s: float
@@ -31,11 +30,6 @@ class Settings:
     retry_delay_s: float
     memory_limit_bytes: int
     state_dir: str
-    http_port: int | None
-    stop_grace_s: float
-    service: str
-    environment: str | None
-    version: str | None
     log_level: str
     log_format: str | None
     log_output: str | None
@@ -55,12 +49,13 @@ class Settings:
                 dsn.parse(database, name)
             except ConfigError as error:
                 read.problems.append(str(error))
-        # The migrator's own are read too, so that one message names all that is wrong.
+        # The migrator's own and PID 1's are read too, so that one message names all that is wrong.
         for variable in variables.OF_MIGRATIONS:
             read.get(variable)
+        for variable in variables.OF_PID_1:
+            lenient.get(variable)
         environment = read.get(variables.ENVIRONMENT)
         return cls(
-            mode=read.get(variables.MODE),
             skip_reason=_skip_reason(read, environ, environment),
             embedded=database == "embedded",
             timeout_s=read.get(variables.TIMEOUT),
@@ -68,11 +63,6 @@ class Settings:
             retry_delay_s=read.get(variables.RETRY_DELAY),
             memory_limit_bytes=read.get(variables.MAX_MEMORY) * variables.MIB,
             state_dir=os.path.abspath(lenient.get(variables.STATE_DIR)),
-            http_port=lenient.get(variables.HTTP_PORT),
-            stop_grace_s=lenient.get(variables.STOP_GRACE),
-            service=lenient.get(variables.SERVICE),
-            environment=environment,
-            version=lenient.get(variables.VERSION),
             log_level=lenient.get(variables.LOG_LEVEL),
             log_format=lenient.get(variables.LOG_FORMAT),
             log_output=lenient.get(variables.LOG_OUTPUT),

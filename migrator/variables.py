@@ -5,9 +5,7 @@ Both packages read these, and `docs/reference/variables.md` is printed from them
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
+from migrator import signals
 from migrator.env import (
     Variable,
     choice,
@@ -20,6 +18,10 @@ from migrator.env import (
     whole,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MIB = 1024 * 1024
 
 LOOKED_UP_DIRS = ("supabase/migrations", "migrations")
@@ -27,7 +29,10 @@ LOOKED_UP_DIRS = ("supabase/migrations", "migrations")
 
 def _schema(raw: str) -> str:
     """A plain SQL name, so that it never needs quoting and can't inject anything."""
-    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", raw) or raw.startswith("pg_"):
+    letters = raw.replace("_", "a")
+    # Without `re`: PID 1 reads this module, too.
+    plain = letters.isascii() and letters.isalnum() and letters == letters.lower() and not raw[:1].isdigit()
+    if not plain or len(raw) > 63 or raw.startswith("pg_"):
         raise ValueError("must be a lower-case SQL name (letters, digits, _; not starting with pg_)")
     return raw
 
@@ -182,7 +187,58 @@ STOP_GRACE = Variable(
     parse=seconds(minimum=0),
     default=10.0,
     shown_default="10",
-    help="Seconds between the first SIGTERM or SIGINT and SIGKILL.",
+    help="Seconds from telling the app to stop until whatever is left is killed.",
+)
+STOP_DELAY = Variable(
+    names=("ENTRYPOINT_STOP_DELAY",),
+    parse=seconds(minimum=0),
+    default=0.0,
+    shown_default="0",
+    help="Seconds between being asked to stop and telling the app, while `/ready` already says 503: time for "
+    "a load balancer to let go. A second signal ends it.",
+)
+STOP_SIGNAL = Variable[int | None](
+    names=("ENTRYPOINT_STOP_SIGNAL",),
+    parse=signals.number,
+    default=None,
+    shown_default="the one we got",
+    help="What the app is asked to stop with, e.g. `QUIT` or `RTMIN+3`, when we are by SIGTERM.",
+)
+SIGNAL_GROUP = Variable(
+    names=("ENTRYPOINT_SIGNAL_GROUP",),
+    parse=choice("leader", "group"),
+    default="leader",
+    shown_default="leader",
+    help="Who gets the signals: the app's own process (`leader`), or all of its process group (`group`).",
+)
+REWRITE = Variable[dict[int, int]](
+    names=("ENTRYPOINT_REWRITE_SIGNALS",),
+    parse=signals.rewriting,
+    default={},
+    shown_default="",
+    help="What the app gets in place of a signal, e.g. `HUP:USR1,WINCH:0`; 0 drops it.",
+)
+REMAP_EXIT = Variable[dict[str, int]](
+    names=("ENTRYPOINT_REMAP_EXIT",),
+    parse=signals.remapping,
+    default={},
+    shown_default="",
+    help="Exit codes in place of the app's, e.g. `143=0`; `forwarded=0` stands for 128 + n where we handed "
+    "on signal n ourselves.",
+)
+PDEATHSIG = Variable[int | None](
+    names=("ENTRYPOINT_PDEATHSIG",),
+    parse=signals.number,
+    default=None,
+    shown_default="",
+    help="The signal that we get when our own parent dies, for runs outside of containers (Linux).",
+)
+TERMINATION_LOG = Variable(
+    names=("ENTRYPOINT_TERMINATION_LOG",),
+    parse=text,
+    default="/dev/termination-log",
+    shown_default="/dev/termination-log",
+    help="Gets a short reason at the end, if it exists: Kubernetes shows it.",
 )
 SCRUB = Variable[tuple[str, ...]](
     names=("ENTRYPOINT_SCRUB_ENV",),
@@ -246,4 +302,23 @@ OF_MIGRATIONS: tuple[Variable[Any], ...] = (
     LEASE_TTL,
     MAX_MEMORY,
     NICE,
+)
+
+# What decides about anything else: a wrong value is complained about, and the default does in its place.
+OF_PID_1: tuple[Variable[Any], ...] = (
+    STATE_DIR,
+    HTTP_PORT,
+    STOP_GRACE,
+    STOP_DELAY,
+    STOP_SIGNAL,
+    SIGNAL_GROUP,
+    REWRITE,
+    REMAP_EXIT,
+    PDEATHSIG,
+    TERMINATION_LOG,
+    SERVICE,
+    VERSION,
+    LOG_LEVEL,
+    LOG_FORMAT,
+    LOG_OUTPUT,
 )

@@ -72,7 +72,8 @@ class Running(Entrypoint):
         """The migrator child, once it runs its module."""
 
         def find() -> psutil.Process | None:
-            found = [one for one in self.children() if "migrator" in _command(one)]
+            family = psutil.Process(self.pid).children(recursive=True)
+            found = [one for one in family if "migrator" in _command(one)]
             return found[0] if found else None
 
         return wait_until(find, what="the migrator child")

@@ -43,7 +43,8 @@ def test_the_private_postgres_is_migrated_kept_running_and_ended_with_the_app(
     url = running.stdout.splitlines()[0]
     assert fetch(url, "select count(*) from a") == [(0,)]
 
-    server = next(one for one in running.children() if one.name() == "postgres")
+    family = psutil.Process(running.pid).children(recursive=True)
+    server = next(one for one in family if one.name() == "postgres")
     server.kill()
     wait_until(lambda: len(running.events("postgres.spawned")) == 2, what="a new server")
     running.wait_for_event("postgres.exited")

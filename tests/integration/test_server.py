@@ -6,51 +6,75 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import socket
-from datetime import UTC, datetime
+import threading
 
+import h11
 import pytest
 
-from entrypoint import server
+from entrypoint import client, server
 from entrypoint.board import Board
-from entrypoint.status import AppPhase, Status
-from migrator import log as logs
-from migrator.report import MigrationPhase, Report
+from entrypoint.line import Log
+from entrypoint.loop import READ, Loop
+from entrypoint.record import Record
+from entrypoint.server import Server
 
 GET = b"GET /api/health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
-def now():
-    return datetime.now(UTC)
+class Serving:
+    """A server in a thread, as PID 1 drives it."""
+
+    def __init__(self, board, log, where):
+        self.loop = Loop()
+        self.server = Server(board, self.loop, log)
+        self.server.open_socket(where)
+        self._wake, self._waker = os.pipe()
+        self._goes_on = True
+        self.loop.watch(self._wake, READ, lambda _: os.read(self._wake, 1))
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        while self._goes_on:
+            self.loop.run_once()
+
+    def end(self):
+        self._goes_on = False
+        os.write(self._waker, b"x")
+        self._thread.join(5)
+        self.server.close()
+        for one in list(self.server._clients.values()):
+            self.server._drop(one)
+        for listener in self.server._listeners.values():
+            listener.close()
+        os.close(self._wake)
+        os.close(self._waker)
 
 
 @pytest.fixture
 def log():
-    return logs.configure(component="test", level="debug", console=False, to_stdout=False, mask=str)
+    return Log(level="debug", console=False, fd=2)
 
 
 @pytest.fixture
 def board(log, tmp_path):
-    status = Status(
-        service="shop",
-        environment="production",
-        version="1",
-        started=now(),
-        migration=Report(phase=MigrationPhase.PENDING),
-        checked=now(),
-    )
-    made = Board(status, str(tmp_path), log, now)
-    made.app(AppPhase.RUNNING, pid=os.getpid())
+    made = Board({"service": "shop", "environment": "production", "version": "1"}, str(tmp_path), log)
+    made.app_runs(os.getpid())
     return made
 
 
 @pytest.fixture
-async def path(board, log, tmp_path):
-    where = str(tmp_path / "entrypoint.sock")
-    async with server.serve(board, socket_path=where, port=None, log=log):
-        yield where
-        # What the clients' tasks still do is theirs; the process would end here.
-        await asyncio.sleep(0)
+def serving(board, log, tmp_path):
+    made = Serving(board, log, str(tmp_path / "entrypoint.sock"))
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def path(serving, tmp_path):
+    return str(tmp_path / "entrypoint.sock")
 
 
 async def talk(path, data, *, timeout_s=8.0):
@@ -91,9 +115,12 @@ async def test_each_path_has_its_answer(path, target, code):
 
 
 async def test_once_migrated_it_is_ready_and_once_failed_for_good_unhealthy(path, board):
-    board.report(Report(phase=MigrationPhase.COMPLETED), settled=True)
+    done = Record(
+        settled=True, failed=False, done=True, code=0, groups=frozenset(), summary="", document="{}"
+    )
+    board.take(done)
     assert parts(await talk(path, request("GET", "/ready")))[0] == 200
-    board.app(AppPhase.EXITED, exit_code=3)
+    board.app_ended(3, "exited with code 3")
 
     codes = [
         parts(await talk(path, request("GET", target)))[0] for target in ("/api/health", "/live", "/ready")
@@ -245,12 +272,93 @@ async def test_clients_without_end_are_turned_away_and_later_ones_served(path):
     assert parts(answer)[0] == 200
 
 
-async def test_the_socket_is_gone_afterwards(board, log, tmp_path):
+def test_the_socket_is_gone_afterwards(board, log, tmp_path):
     where = tmp_path / "entrypoint.sock"
-    async with server.serve(board, socket_path=str(where), port=None, log=log):
-        assert where.is_socket()
+    serving = Serving(board, log, str(where))
+    assert where.is_socket()
+    serving.end()
 
     assert not where.exists()
+
+
+async def test_the_same_request_again_is_answered_alike_without_being_parsed(path, serving):
+    kept = b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n"
+    reader, writer = await asyncio.open_unix_connection(path)
+    answers = []
+    for _ in range(3):
+        writer.write(kept)
+        head = await reader.readuntil(b"\r\n\r\n")
+        answers.append(head.split(b"Date:")[0] + await reader.readexactly(_length(head)))
+    writer.close()
+
+    assert answers[0].startswith(b"HTTP/1.1 503 ")
+    assert answers == [answers[0]] * 3
+    assert serving.server._known[kept] == ("/ready", "GET")
+
+
+async def test_requests_that_are_no_health_checks_arent_remembered(path, serving):
+    before = dict(serving.server._known)
+    await talk(path, GET)
+    await talk(path, b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + GET)
+    await talk(path, request("POST", "/live", "Content-Length: 3\r\n") + b"abc")
+    await talk(path, b"GET /live HTTP/1.0\r\n\r\n")
+
+    assert serving.server._known == before
+
+
+async def test_half_a_request_isnt_remembered_either(path, serving):
+    before = dict(serving.server._known)
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"GET /live HT")
+    await _until(lambda: any(one.parser for one in serving.server._clients.values()))
+    writer.write(b"TP/1.1\r\nHost: a\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+    assert serving.server._known == before
+
+
+async def _until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_what_is_remembered_has_a_bound(path, serving):
+    for number in range(server.REMEMBERED + 50):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(f"GET /live?{number} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    assert len(serving.server._known) == server.REMEMBERED
+
+
+def test_our_own_health_check_sends_what_the_server_knows_by_heart(tmp_path):
+    where = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(where)
+        listener.listen()
+        connection = client._UnixConnection(where)
+        connection.request("GET", "/api/health")
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.recv(4096) == server.OWN_REQUEST
+        connection.close()
+
+
+def test_what_the_server_knows_by_heart_is_what_h11_understands():
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(server.OWN_REQUEST)
+    request_line, end = connection.next_event(), connection.next_event()
+
+    assert (request_line.method, request_line.target) == (b"GET", b"/api/health")
+    assert isinstance(end, h11.EndOfMessage)
+    assert connection.trailing_data == (b"", False)
+
+
+def _length(head):
+    return int(re.search(rb"Content-Length: (\d+)", head)[1])
 
 
 def test_a_live_socket_is_never_taken_over_and_a_dead_one_always(tmp_path):

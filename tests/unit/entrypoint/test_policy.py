@@ -164,20 +164,3 @@ def test_an_attempt_that_will_be_repeated_says_when_and_why():
     report = policy.conclude(outcome(code=69, last=Report(phase=P.FAILED, error="no route")), 2.5, LIMITS)
 
     assert (report.phase, report.error, report.reason) == (P.RETRYING, "no route", "next attempt in 2.5 s")
-
-
-@pytest.mark.parametrize(
-    ("mode", "phase", "migrator_code", "code"),
-    [
-        ("only", P.COMPLETED, 0, 0),
-        ("only", P.SKIPPED, 0, 0),
-        ("only", P.FAILED, 65, 65),
-        ("only", P.FAILED, 0, 1),
-        ("gate", P.FAILED, 78, 78),
-        ("gate", P.TIMED_OUT, 143, 1),
-        ("gate", P.ABORTED, 0, 1),
-        ("gate", P.COMPLETED, 127, 127),
-    ],
-)
-def test_the_exit_code_where_no_app_ran(mode, phase, migrator_code, code):
-    assert policy.container_exit_code(mode, Report(phase=phase), migrator_code) == code

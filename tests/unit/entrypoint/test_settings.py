@@ -1,4 +1,4 @@
-"""What the supervisor reads from its environment."""
+"""What the overseer reads from its environment."""
 
 from dataclasses import replace
 
@@ -24,23 +24,15 @@ def settings(**environ):
 @pytest.mark.parametrize(
     ("name", "raw", "field", "value"),
     [
-        ("MIGRATION_MODE", " Gate ", "mode", "gate"),
         ("MIGRATION_TIMEOUT", "1.5", "timeout_s", 1.5),
         ("MIGRATION_RETRY_COUNT", "0", "attempts", 1),
         ("MIGRATION_RETRY_COUNT", "9", "attempts", 10),
         ("MIGRATION_RETRY_DELAY", "0", "retry_delay_s", 0),
         ("MIGRATION_MAX_MEMORY_MB", "64", "memory_limit_bytes", 64 * 1024 * 1024),
         ("ENTRYPOINT_STATE_DIR", "/run/x/../y", "state_dir", "/run/y"),
-        ("ENTRYPOINT_HTTP_PORT", "8081", "http_port", 8081),
-        ("ENTRYPOINT_STOP_GRACE", "0", "stop_grace_s", 0),
-        ("SERVICE_NAME", " shop ", "service", "shop"),
-        ("APP_VERSION", "1.2", "version", "1.2"),
         ("LOG_LEVEL", "WARN", "log_level", "warn"),
         ("LOG_FORMAT", "console", "log_format", "console"),
         ("LOG_OUTPUT", "stdout", "log_output", "stdout"),
-        ("NODE_ENV", "staging", "environment", "staging"),
-        ("APP_ENV", "staging", "environment", "staging"),
-        ("RAILWAY_ENVIRONMENT_NAME", "staging", "environment", "staging"),
         ("DATABASE_URL", "embedded", "embedded", True),
         ("DIRECT_URL", "embedded", "embedded", True),
         ("DATABASE_URL_FILE", "/run/embedded", "embedded", True),
@@ -57,17 +49,11 @@ def test_each_variable_sets_its_field(name, raw, field, value):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("mode", "parallel"),
         ("timeout_s", 300),
         ("attempts", 4),
         ("retry_delay_s", 5),
         ("memory_limit_bytes", 256 * 1024 * 1024),
         ("state_dir", "/tmp/entrypoint"),
-        ("http_port", None),
-        ("stop_grace_s", 10),
-        ("service", "app"),
-        ("version", None),
-        ("environment", None),
         ("embedded", False),
         ("log_level", "info"),
         ("secrets", ()),
@@ -99,6 +85,12 @@ def test_the_default_is_the_contracts(field, value):
         ("ENTRYPOINT_HTTP_PORT", "0"),
         ("ENTRYPOINT_HTTP_PORT", "65536"),
         ("ENTRYPOINT_STOP_GRACE", "long"),
+        ("ENTRYPOINT_STOP_DELAY", "-1"),
+        ("ENTRYPOINT_STOP_SIGNAL", "NOPE"),
+        ("ENTRYPOINT_SIGNAL_GROUP", "everyone"),
+        ("ENTRYPOINT_REWRITE_SIGNALS", "TERM"),
+        ("ENTRYPOINT_REMAP_EXIT", "x=0"),
+        ("ENTRYPOINT_PDEATHSIG", "0"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
         ("LOG_OUTPUT", "file"),

@@ -1,37 +1,27 @@
-"""The states, how they may follow each other, and the health document."""
+"""How the states of the migrations may follow each other, and what the overseer tells PID 1 of them."""
 
 import json
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
-from entrypoint.status import APP_NEXT, MIGRATION_NEXT, AppPhase, Status, http_status, to_json
+from entrypoint.record import decode, encode
+from entrypoint.status import MIGRATION_NEXT, Status, to_record
 from migrator.report import STATUS_OF, MigrationPhase, MigrationStatus, Report
 
-STARTED = datetime(2025, 8, 13, 14, 30, tzinfo=UTC)
+CHECKED = datetime(2025, 8, 13, 15, 30, tzinfo=UTC)
 P = MigrationPhase
 
 
-def status(phase=P.PENDING, app=AppPhase.RUNNING, *, settled=False, **report):
-    return Status(
-        service="shop",
-        environment="production",
-        version="1.0.0",
-        started=STARTED,
-        app=app,
-        app_pid=7,
-        app_started=STARTED,
-        migration=Report(phase=phase, **report),
-        attempt=1,
-        checked=STARTED + timedelta(hours=1),
-        settled=settled,
+def record(phase=P.PENDING, *, settled=False, code=0, **report):
+    status = Status(
+        migration=Report(phase=phase, **report), attempt=1, checked=CHECKED, settled=settled, code=code
     )
+    return to_record(status, frozenset({7}))
 
 
 def test_every_phase_has_its_row():
     assert set(MIGRATION_NEXT) == set(MigrationPhase) == set(STATUS_OF)
-    assert set(APP_NEXT) == set(AppPhase)
 
 
 @pytest.mark.parametrize("phase", MigrationPhase)
@@ -68,45 +58,21 @@ def test_nothing_goes_back_to_pending(phase):
     assert P.PENDING not in MIGRATION_NEXT[phase]
 
 
-@pytest.mark.parametrize(
-    ("phase", "follows"),
-    [
-        (AppPhase.STARTING, {AppPhase.RUNNING, AppPhase.STOPPING, AppPhase.EXITED}),
-        (AppPhase.RUNNING, {AppPhase.STOPPING, AppPhase.EXITED}),
-        (AppPhase.STOPPING, {AppPhase.EXITED}),
-        (AppPhase.EXITED, set()),
-    ],
-)
-def test_the_app_lives_once(phase, follows):
-    assert APP_NEXT[phase] == follows
-
-
 def test_the_document_is_the_contracts():
-    completed = status(P.COMPLETED, settled=True, applied=3, pending=0, duration_ms=412)
-    raw = to_json(completed, STARTED + timedelta(hours=1, seconds=0.5))
+    told = record(P.COMPLETED, settled=True, applied=3, pending=0, duration_ms=412)
 
-    assert raw.endswith(b"}\n")
-    assert raw.count(b"\n") == 1
-    assert json.loads(raw) == {
-        "status": "ok",
-        "timestamp": "2025-08-13T15:30:00.500Z",
-        "service": "shop",
-        "environment": "production",
-        "version": "1.0.0",
-        "uptime": 3600,
-        "migrations": {
-            "status": "completed",
-            "lastChecked": "2025-08-13T15:30:00.000Z",
-            "phase": "completed",
-            "applied": 3,
-            "pending": 0,
-            "current": None,
-            "attempt": 1,
-            "durationMs": 412,
-            "error": None,
-            "reason": None,
-        },
-        "app": {"status": "running", "pid": 7, "uptime": 3600, "exitCode": None},
+    assert told.groups == {7}
+    assert json.loads(told.document) == {
+        "status": "completed",
+        "lastChecked": "2025-08-13T15:30:00.000Z",
+        "phase": "completed",
+        "applied": 3,
+        "pending": 0,
+        "current": None,
+        "attempt": 1,
+        "durationMs": 412,
+        "error": None,
+        "reason": None,
     }
 
 
@@ -127,59 +93,48 @@ def test_the_document_is_the_contracts():
     ],
 )
 def test_the_customers_word_for_each_phase(phase, settled, said):
-    assert json.loads(to_json(status(phase, settled=settled), STARTED))["migrations"]["status"] == said
+    assert json.loads(record(phase, settled=settled).document)["status"] == said
     assert said in set(MigrationStatus)
 
 
-ROWS = [
-    # phase, settled, app, health, live, ready
-    (P.PENDING, False, AppPhase.STARTING, 200, 200, 503),
-    (P.PENDING, False, AppPhase.RUNNING, 200, 200, 503),
-    (P.CONNECTING, False, AppPhase.RUNNING, 200, 200, 503),
-    (P.WAITING_FOR_LOCK, False, AppPhase.RUNNING, 200, 200, 503),
-    (P.APPLYING, False, AppPhase.RUNNING, 200, 200, 503),
-    (P.RETRYING, False, AppPhase.RUNNING, 200, 200, 503),
-    (P.FAILED, False, AppPhase.RUNNING, 200, 200, 503),
-    (P.FAILED, True, AppPhase.RUNNING, 503, 200, 503),
-    (P.TIMED_OUT, True, AppPhase.RUNNING, 503, 200, 503),
-    (P.ABORTED, True, AppPhase.STOPPING, 200, 200, 503),
-    (P.COMPLETED, True, AppPhase.STARTING, 200, 200, 503),
-    (P.COMPLETED, True, AppPhase.RUNNING, 200, 200, 200),
-    (P.COMPLETED, True, AppPhase.STOPPING, 200, 200, 503),
-    (P.COMPLETED, True, AppPhase.EXITED, 503, 503, 503),
-    (P.SKIPPED, True, AppPhase.RUNNING, 200, 200, 200),
-]
+@pytest.mark.parametrize(
+    ("phase", "failed", "done"),
+    [
+        (P.PENDING, False, False),
+        (P.APPLYING, False, False),
+        (P.RETRYING, False, False),
+        (P.FAILED, True, False),
+        (P.TIMED_OUT, True, False),
+        (P.ABORTED, False, False),
+        (P.COMPLETED, False, True),
+        (P.SKIPPED, False, True),
+    ],
+)
+def test_what_pid_1_must_understand_of_a_phase(phase, failed, done):
+    told = record(phase)
+
+    assert (told.failed, told.done) == (failed, done)
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_what_each_path_answers(row):
-    phase, settled, app, health, live, ready = row
-    now = status(phase, app, settled=settled)
-
-    assert [http_status(path, now) for path in ("/api/health", "/live", "/ready")] == [health, live, ready]
-    assert json.loads(to_json(now, STARTED))["status"] == ("ok" if health == 200 else "error")
-
-
-@pytest.mark.parametrize("path", ["/", "", "/api/health/", "/API/HEALTH", "/livez", "/ready/x"])
-def test_any_other_path_is_not_found(path):
-    assert http_status(path, status()) == 404
+@pytest.mark.parametrize(
+    ("migrators", "containers"), [(0, 1), (1, 1), (65, 65), (78, 78), (128, 128), (137, 1), (143, 1)]
+)
+def test_the_code_of_a_container_without_app_is_the_migrators_but_never_one_of_a_signal(
+    migrators, containers
+):
+    assert record(P.FAILED, settled=True, code=migrators).code == containers
 
 
-def test_before_its_start_the_app_has_no_uptime_and_none_is_negative():
-    unborn = replace(status(), app=AppPhase.STARTING, app_started=None, app_pid=None)
-
-    assert json.loads(to_json(unborn, STARTED - timedelta(days=1)))["uptime"] == 0
-    assert json.loads(to_json(unborn, STARTED))["app"] == {
-        "status": "starting",
-        "pid": None,
-        "uptime": 0,
-        "exitCode": None,
-    }
+def test_the_summary_says_why():
+    assert record(P.FAILED, settled=True, error="no route").summary == "migrations failed (failed, no route)"
+    assert record(P.COMPLETED, settled=True).summary == "migrations completed (completed)"
 
 
-@pytest.mark.parametrize("text", ["naïve ☂", 'quote " and \\', "line\nend", "\x00\x1b[31m", "lone \udce9"])
-def test_any_text_makes_one_line_of_json(text):
-    raw = to_json(replace(status(error=text, reason=text, current=text), service=text), STARTED)
+@pytest.mark.parametrize(
+    "text", ["naïve ☂", 'quote " and \\', "line\nend", "\x00\x1b[31m", "tab\t", "lone \udce9"]
+)
+def test_any_text_crosses_the_border(text):
+    line = encode(record(P.FAILED, error=text, reason=text, current=text))
 
-    assert raw.count(b"\n") == 1
-    assert json.loads(raw)["service"] == json.loads(raw)["migrations"]["error"] == text
+    assert line.count(b"\n") == 1
+    assert json.loads(decode(line[:-1]).document)["error"] == text

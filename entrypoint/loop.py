@@ -1,0 +1,130 @@
+"""An event loop of one page: descriptors, timers, and signals that are never lost.
+
+PID 1's own, since asyncio is 6 MiB of memory that an init keeps for good, and its self-pipe is a
+socket that overflows after some 280 signals.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+import select
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Of a pipe, in signals: 64 KiB are the default, 1 MiB is what a process may have without privileges.
+_WAKE_BYTES = 1024 * 1024
+_F_SETPIPE_SZ = 1031
+
+READ = select.POLLIN
+WRITE = select.POLLOUT
+
+# Timers fire by this clock, in seconds; it doesn't jump.
+clock = time.monotonic
+
+
+class Loop:
+    """Waits for descriptors, timers and signals, and calls whoever asked for them."""
+
+    def __init__(self) -> None:
+        """Nothing is watched yet."""
+        self._poll = select.poll()
+        self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._timers: dict[str, tuple[float, Callable[[], None]]] = {}
+        self._numbers: frozenset[int] = frozenset()
+        self._on_signal: Callable[[int], None] = _ignore
+        self._wake = -1
+
+    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Call `callback(ready events)` whenever `fd` is ready, until `forget`."""
+        self._callbacks[fd] = callback
+        self._poll.register(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Watch it no longer; it isn't closed."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    def at(self, name: str, moment_s: float, callback: Callable[[], None]) -> None:
+        """Call it once, at a moment of `clock`. A timer of that name is replaced."""
+        self._timers[name] = moment_s, callback
+
+    def cancel(self, name: str) -> None:
+        """Drop a timer, if there is one of that name."""
+        self._timers.pop(name, None)
+
+    def has_timer(self, name: str) -> bool:
+        """Whether a timer of that name is still to come."""
+        return name in self._timers
+
+    def take_signals(self, numbers: frozenset[int], callback: Callable[[int], None]) -> None:
+        """Call `callback(number)` for each of these signals, in the order of their coming; unblock them.
+
+        They go through a pipe, written by CPython's handler: it takes one byte a signal, so that even
+        a burst of real-time signals finds room.
+        """
+        self._on_signal = callback
+        self._wake, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
+        try:
+            import fcntl
+
+            fcntl.fcntl(write_fd, _F_SETPIPE_SZ, _WAKE_BYTES)
+        except (ImportError, OSError):  # not Linux, or the user's pipes are full: then it is the default
+            pass
+        _signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+        self._numbers = numbers
+        self.watch(self._wake, READ, self._hand_on)
+        self.listen()
+
+    def listen(self) -> None:
+        """Listen to the signals of `take_signals`, also again after they were blocked or ignored."""
+        for number in self._numbers:
+            _signal.signal(number, _noted)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._numbers)
+
+    def run_once(self) -> None:
+        """Wait for whatever comes first, and deal with all that is there."""
+        for fd, events in self._poll.poll(self._timeout_ms()):
+            callback = self._callbacks.get(fd)
+            if callback is not None:  # one before it may have had it forgotten
+                callback(events)
+        now_s = clock()
+        for name, (moment_s, due) in sorted(self._timers.items(), key=_moment):
+            if moment_s > now_s:
+                break
+            if self._timers.get(name) == (moment_s, due):  # one before it may have replaced it
+                del self._timers[name]
+                due()
+
+    def _timeout_ms(self) -> float | None:
+        if not self._timers:
+            return None
+        first_s = min(moment_s for moment_s, _ in self._timers.values())
+        return max(0.0, (first_s - clock()) * 1000 + 1)  # rather late than twice
+
+    def _hand_on(self, _events: int) -> None:
+        for number in os.read(self._wake, 65536):
+            self._on_signal(number)
+
+
+def _noted(_number: int, _frame: object) -> None:
+    """The byte in the pipe is what counts; without a handler there would be none."""
+
+
+def _ignore(_number: int) -> None:
+    """Nobody has asked for signals yet."""
+
+
+def _moment(timer: tuple[str, tuple[float, object]]) -> float:
+    return timer[1][0]
+
+
+def _pipe() -> tuple[int, int]:
+    """Macs have no pipe2. Python's descriptors are close-on-exec by themselves."""
+    read_fd, write_fd = os.pipe()
+    for fd in (read_fd, write_fd):
+        os.set_blocking(fd, False)
+    return read_fd, write_fd
