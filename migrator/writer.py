@@ -15,11 +15,18 @@ class Writer:
 
     def __init__(self, fd: int) -> None:
         """Write to what `fd` is open for; `fd` itself is never closed here."""
+        self._given = fd
         self._fd = _own_descriptor(fd)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
         self._torn = False
         self.dropped = 0
+
+    def close(self) -> None:
+        """Let go of the descriptor that is ours alone, if there is one."""
+        if self._fd != self._given:
+            os.close(self._fd)
+            self._fd = self._given
 
     def msg(self, line: str) -> None:
         """Write one line, or drop it if nobody reads."""
