@@ -130,7 +130,7 @@ class Cgroup:
 
         Args:
             hierarchies: Where our own groups are.
-            name: Of the new group. An empty one of that name is taken over.
+            name: Of the new group; nobody else must use it, since `kill` ends all in it.
             memory_bytes: What its processes may use together, before some headroom.
             max_tasks: How many threads, all processes together.
             log: For the one debug line.

@@ -13,7 +13,7 @@ from entrypoint import policy, postgres
 from entrypoint.child import Migrator
 from entrypoint.policy import Limits, Outcome
 from entrypoint.progress import Progress, to_descriptor
-from entrypoint.reaper import Reaper
+from entrypoint.reaper import Reaper, tolerate_full_wakeup_pipe
 from entrypoint.record import REPORT_FD
 from entrypoint.settings import Settings
 from migrator import log as logs
@@ -63,6 +63,7 @@ class Overseer:
         self._reaper.install(loop)
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, self._on_end)
+        tolerate_full_wakeup_pipe()
         async with asyncio.TaskGroup() as tasks:
             database = None
             if self._settings.embedded:  # also where migrations are skipped: it is the app's database

@@ -13,6 +13,13 @@ from migrator.report import STATUS_OF, MigrationPhase, MigrationStatus, Report
 MIGRATOR_GRACE_S = 5.0
 MAX_RETRY_DELAY_S = 60.0
 
+# A migration tool and its helpers are a handful; more is a mistake that multiplies.
+MAX_PROCESSES = 64
+# Threads of them all. One node process alone has a dozen.
+MAX_TASKS = 8 * MAX_PROCESSES
+# In less the migrator couldn't even say what is wrong: the least that MIGRATION_MAX_MEMORY_MB may be.
+LEAST_MEMORY_BYTES = 48 * 1024 * 1024
+
 
 class Cause(StrEnum):
     """Why an attempt ended."""
@@ -20,6 +27,7 @@ class Cause(StrEnum):
     EXITED = "exited"
     DEADLINE = "deadline"
     MEMORY = "memory"
+    PROCESSES = "processes"
     STOPPING = "stopping"
     NOT_STARTED = "not started"
 
@@ -32,12 +40,14 @@ class Outcome:
         code: The migrator's exit code, 128 + n for a signal.
         last: Its last report; None if there was none.
         detail: What else is known, e.g. why it could not be started.
+        memory_limit_bytes: What it was allowed, if that was less than the settings say.
     """
 
     cause: Cause
     code: int
     last: Report | None
     detail: str = ""
+    memory_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +58,17 @@ class Limits:
     retry_delay_s: float
     timeout_s: float
     memory_limit_bytes: int
+
+
+def memory_limit_bytes(wanted_bytes: int, container_bytes: int | None) -> int:
+    """What the migrator may use: as set, but at most half of what the container has.
+
+    Beyond the container's limit the kernel chooses who dies. Where memory.oom.group is set, as in
+    Kubernetes since 1.28, that is everybody, the app included.
+    """
+    if container_bytes is None:
+        return wanted_bytes
+    return min(wanted_bytes, max(LEAST_MEMORY_BYTES, container_bytes // 2))
 
 
 def retry_delay_s(outcome: Outcome, attempt: int, limits: Limits) -> float | None:
@@ -90,7 +111,7 @@ def _is_worth_a_retry(outcome: Outcome) -> bool:
             # The same statements would take as long again; waiting for others may end. Not by the phase:
             # asked to stop, the migrator's last word is `aborted`, whatever it was at.
             return outcome.last is None or outcome.last.current is None
-        case Cause.MEMORY | Cause.STOPPING | Cause.NOT_STARTED:
+        case Cause.MEMORY | Cause.PROCESSES | Cause.STOPPING | Cause.NOT_STARTED:
             return False
 
 
@@ -103,10 +124,20 @@ def _verdict(outcome: Outcome, last: Report, limits: Limits) -> tuple[MigrationP
                 f"{_what_it_said(last)}; raise MIGRATION_TIMEOUT or make the migration smaller"
             )
         case Cause.MEMORY:
-            mib = limits.memory_limit_bytes // (1024 * 1024)
+            own = outcome.memory_limit_bytes
+            mib = (own or limits.memory_limit_bytes) // (1024 * 1024)
+            remedy = (
+                "; raise MIGRATION_MAX_MEMORY_MB"
+                if own is None
+                else f", all that it gets of the container's {outcome.detail}; give the container more memory"
+            )
             return MigrationPhase.FAILED, (
-                f"stopped{where}: the migrator used more than {mib} MiB; raise MIGRATION_MAX_MEMORY_MB"
-                f"{_what_it_said(last)}"
+                f"stopped{where}: the migrator used more than {mib} MiB{remedy}{_what_it_said(last)}"
+            )
+        case Cause.PROCESSES:
+            return MigrationPhase.FAILED, (
+                f"stopped{where}: the migrator and what it started were more than {MAX_PROCESSES} processes; "
+                f"look for a step that starts itself or doesn't wait for what it starts{_what_it_said(last)}"
             )
         case Cause.STOPPING:
             return MigrationPhase.ABORTED, (

@@ -26,6 +26,7 @@ class Reaper:
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start listening. Orphans come to us also where we aren't PID 1 (Linux)."""
         loop.add_signal_handler(signal.SIGCHLD, self.reap)
+        tolerate_full_wakeup_pipe()
         if os.getpid() != 1:
             system.become_subreaper()
 
@@ -59,3 +60,15 @@ class Reaper:
                 await self._anyone.wait()
         except TimeoutError:
             pass
+
+
+def tolerate_full_wakeup_pipe() -> None:
+    """Let a burst of a few hundred exits pass without a word from the interpreter.
+
+    It tells the loop of each SIGCHLD by a byte. Where so many wait that no more fit, one of them will do,
+    but CPython writes a traceback about every further one, unless told otherwise; asyncio doesn't.
+    """
+    try:
+        signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
+    except ValueError:  # not in the main thread
+        pass

@@ -16,6 +16,8 @@ BURST_LINES = 1000
 # Of a longer line only the beginning is passed on, as text.
 MAX_LINE_BYTES = 64 * 1024
 TELL_INTERVAL_S = 1.0
+# By these a log line of ours is known. Somebody else's JSON is text, so that secrets in it are masked.
+_OWN_KEYS = frozenset({"timestamp", "level", "component", "event"})
 
 
 class Bucket:
@@ -38,7 +40,7 @@ class Bucket:
 
 
 class Relay:
-    """Passes lines on: JSON as it is, anything else as an event, too many of either as a count."""
+    """Passes lines on: our own as they are, anything else as an event, too many of either as a count."""
 
     def __init__(self, log: Log, *, for_eyes: bool) -> None:
         """For both streams of one child; `for_eyes`: the lines are text, and nothing is made of them."""
@@ -88,13 +90,14 @@ class Relay:
 
 
 def _json_object(line: bytes) -> str | None:
-    """The line as text if a machine can read it as one object; None otherwise."""
+    """The line as text if it is a log line of ours, which has been masked; None otherwise."""
     if not line.startswith(b"{"):
         return None
     try:
         text = line.decode()
         # Python reads NaN as well, which isn't JSON.
-        return text if isinstance(json.loads(text, parse_constant=_refuse), dict) else None
+        found = json.loads(text, parse_constant=_refuse)
+        return text if isinstance(found, dict) and _OWN_KEYS <= found.keys() else None
     except (ValueError, RecursionError):
         return None
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 
 _DEFAULT_NICE = 10
 _DEFAULT_MEMORY_MB = 256
+_MAX_FILE_BYTES = 1024**3
+# For a shell step's tools, of which one node process alone takes a dozen, and for the app's own growth.
+_MORE_THREADS = 256
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+# Fixed in the kernel's include/linux/proc_ns.h.
+_INITIAL_USER_NAMESPACE = "user:[4026531837]"
+_INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 
 
 def main() -> None:
     """Run the migrator with `sys.argv`; ends the process."""
     _give_way()
+    _stay_with_parent()
     from migrator import cli  # late: what it loads is already limited
 
     sys.exit(cli.main(sys.argv[1:]))
@@ -24,15 +35,12 @@ def _give_way() -> None:
         os.nice(_number("MIGRATION_NICE", _DEFAULT_NICE, range(20)))
     except OSError:
         pass
-    limit = _number("MIGRATION_MAX_MEMORY_MB", _DEFAULT_MEMORY_MB, range(48, 2**20 + 1)) * 1024 * 1024
-    try:
-        # RLIMIT_DATA, not RLIMIT_AS: threads and DNS map far more addresses than they ever use, and
-        # uvloop aborts when it can't have them.
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        ceiling = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
-    except (OSError, ValueError):
-        pass
+    wanted = _number("MIGRATION_MAX_MEMORY_MB", _DEFAULT_MEMORY_MB, range(48, 2**20 + 1)) * 1024 * 1024
+    # RLIMIT_DATA, not RLIMIT_AS: threads and DNS map far more addresses than they ever use, and
+    # uvloop aborts when it can't have them.
+    _lower(resource.RLIMIT_DATA, min(wanted, _number("MIGRATOR_MEMORY_LIMIT", wanted, range(2**50))))
+    # A core dump fills the disk, and holds every secret that we know.
+    _lower(resource.RLIMIT_CORE, 0)
     try:
         # When memory runs out, the kernel shall take the migration and never the app.
         with open("/proc/self/oom_score_adj", "w") as file:
@@ -41,10 +49,66 @@ def _give_way() -> None:
         pass
 
 
+def _stay_with_parent() -> None:
+    """What only the child of a supervisor needs: it shall outlive nobody, and nobody shall outlive it."""
+    parent = _number("MIGRATOR_PARENT_PID", 0, range(1, 2**31))
+    # Not for a migrator that a step of ours may start by hand.
+    os.environ.pop("MIGRATOR_PARENT_PID", None)
+    if not parent:
+        return
+    _lower(resource.RLIMIT_FSIZE, _MAX_FILE_BYTES)
+    if os.geteuid() != 0 and _counts_threads_of_ours_only():
+        _lower(resource.RLIMIT_NPROC, _threads_of_this_user() + _MORE_THREADS)
+    try:
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        # Who leaves its parent behind comes to us, and so stays where our supervisor looks.
+        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (ImportError, OSError, AttributeError):  # no prctl outside Linux
+        pass
+    if os.getppid() != parent:  # it died before we had asked to be told
+        sys.exit(128 + signal.SIGTERM)
+
+
+def _lower(kind: int, limit: int) -> None:
+    """Lower a resource limit for us and our children for good; one that is lower already stays."""
+    try:
+        given = [one for one in resource.getrlimit(kind) if one != resource.RLIM_INFINITY]
+        resource.setrlimit(kind, (min(limit, *given),) * 2 if given else (limit, limit))
+    except (OSError, ValueError):
+        pass
+
+
+def _counts_threads_of_ours_only() -> bool:
+    """Whether we see all the threads that RLIMIT_NPROC counts.
+
+    It counts a user's threads in the whole user namespace, and containers mostly share the machine's:
+    a limit from what we see here could be below what other containers have, and we couldn't start one.
+    """
+    try:
+        spaces = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("user", "pid")]
+    except OSError:
+        return False
+    return spaces[0] != _INITIAL_USER_NAMESPACE or spaces[1] == _INITIAL_PID_NAMESPACE
+
+
+def _threads_of_this_user() -> int:
+    count = 0
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{pid}").st_uid == os.getuid():
+                count += len(os.listdir(f"/proc/{pid}/task"))
+        except OSError:  # it has ended
+            pass
+    return count
+
+
 def _number(name: str, default: int, allowed: range) -> int:
     """The bounds are those of `migrator.variables`: in less memory we couldn't even say what is wrong."""
     raw = os.environ.get(name, "")
-    value = int(raw) if raw.isdecimal() and len(raw) < 10 else default
+    value = int(raw) if raw.isdecimal() and len(raw) < 16 else default
     return value if value in allowed else default
 
 

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -16,7 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from migrator import direct, embedded, secret_file
+from migrator import direct, embedded, secret_file, variables
 from migrator import log as logs
 from migrator import migration as files
 from migrator.direct import DirectTransport
@@ -112,7 +113,10 @@ class _Session:
         except MigratorError as error:
             return self._fail(str(error), error.exit_code)
         except MemoryError:
-            return self._fail("out of memory; raise MIGRATION_MAX_MEMORY_MB", 1)
+            limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+            # A supervisor gives us no more than half of what the container has.
+            remedy = "raise MIGRATION_MAX_MEMORY_MB, or give the container more than twice as much memory"
+            return self._fail(f"out of memory at {limit // variables.MIB} MiB; {remedy}", 1)
         except Exception as error:  # noqa: BLE001 - a bug of ours: one line, and no secret in it
             place = traceback.extract_tb(error.__traceback__)[-1]
             return self._fail(f"internal error: {error!r} at {place.filename}:{place.lineno}", 1)

@@ -57,7 +57,8 @@ def configure(
     fd = 1 if to_stdout else 2
     render: list[Processor]
     if console:
-        colors = os.isatty(fd) and not os.environ.get("NO_COLOR")
+        # FORCE_COLOR: a supervisor with a terminal reads us through a pipe (force-color.org).
+        colors = bool(os.isatty(fd) or os.environ.get("FORCE_COLOR")) and not os.environ.get("NO_COLOR")
         render = [_console_order, structlog.dev.ConsoleRenderer(colors=colors)]
     else:
         render = [_json_order, structlog.processors.JSONRenderer(ensure_ascii=False)]

@@ -159,7 +159,7 @@ MAX_MEMORY = Variable(
     parse=whole(minimum=48, maximum=1024 * 1024),
     default=256,
     shown_default="256",
-    help="Memory limit of the migrator child, in MiB.",
+    help="Memory limit of the migrator child, in MiB; at most half of the container's memory is used.",
 )
 NICE = Variable(
     names=("MIGRATION_NICE",),

@@ -13,7 +13,7 @@ from tests.support.processes import REPO, clean_env
 
 SETUP = """
 import asyncio, json, os, signal, sys, time
-from entrypoint import child as children, launch, policy
+from entrypoint import cgroup, child as children, launch, policy
 from entrypoint.child import Child, Migrator
 from entrypoint.policy import Limits
 from entrypoint.reaper import Reaper
@@ -25,7 +25,7 @@ orphans = []
 reports = []
 
 def migrator(code):
-    one = Migrator(app, reports.append, log)
+    one = Migrator(app.others, reports.append, log)
     one._argv = [sys.executable, "-I", "-S", "-c", code]
     return one
 
@@ -41,6 +41,9 @@ async def run(code, **given):
     one = migrator(code)
     before = fds()
     outcome = await one.run(reaper, limits(**given))
+    async with asyncio.timeout(5):
+        while launch.signal_group(one.pid, 0):  # killed, but not reaped yet
+            await reaper.next_exit(0.05)
     assert fds() == before, "descriptors leaked"
     assert app.others == set()
     return one, outcome
@@ -128,7 +131,7 @@ def test_a_child_that_overstays_is_asked_and_then_killed_with_its_group():
 
 def test_a_child_over_its_memory_is_killed_and_so_is_what_it_started():
     found, lines = run_alone("""
-        children.MEMORY_INTERVAL_S = 0.05
+        children.LOOK_INTERVAL_S = 0.05
         one, outcome = asyncio.run(run('''if 1:
             import os, time
             if os.fork() == 0:

@@ -10,8 +10,8 @@ P = MigrationPhase
 LIMITS = Limits(attempts=4, retry_delay_s=5, timeout_s=300, memory_limit_bytes=256 * 1024 * 1024)
 
 
-def outcome(cause=Cause.EXITED, code=0, last=None, detail=""):
-    return Outcome(cause=cause, code=code, last=last, detail=detail)
+def outcome(cause=Cause.EXITED, code=0, last=None, detail="", memory=None):
+    return Outcome(cause=cause, code=code, last=last, detail=detail, memory_limit_bytes=memory)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,7 @@ def test_an_exit_code_is_worth_a_retry_or_not(code, worth):
         (Cause.DEADLINE, Report(phase=P.ABORTED, current="1_a.sql", error="rolled back"), False),
         (Cause.DEADLINE, Report(phase=P.COMPLETED), False),
         (Cause.MEMORY, Report(phase=P.APPLYING), False),
+        (Cause.PROCESSES, Report(phase=P.APPLYING), False),
         (Cause.STOPPING, Report(phase=P.APPLYING), False),
         (Cause.NOT_STARTED, None, False),
         (Cause.EXITED, Report(phase=P.COMPLETED), False),
@@ -130,6 +131,22 @@ ENDS = [
         "stopped while applying 2_b.sql: the migrator used more than 256 MiB; raise MIGRATION_MAX_MEMORY_MB",
     ),
     (
+        outcome(Cause.MEMORY, 137, APPLYING, "200 MiB", 100 * 1024 * 1024),
+        P.FAILED,
+        (
+            "stopped while applying 2_b.sql: the migrator used more than 100 MiB, all that it gets of the "
+            "container's 200 MiB; give the container more memory"
+        ),
+    ),
+    (
+        outcome(Cause.PROCESSES, 137, APPLYING),
+        P.FAILED,
+        (
+            "stopped while applying 2_b.sql: the migrator and what it started were more than 64 processes; "
+            "look for a step that starts itself or doesn't wait for what it starts"
+        ),
+    ),
+    (
         outcome(
             Cause.STOPPING, 143, Report(phase=P.ABORTED, current="2_b.sql", error="2_b.sql: rolled back")
         ),
@@ -164,3 +181,21 @@ def test_an_attempt_that_will_be_repeated_says_when_and_why():
     report = policy.conclude(outcome(code=69, last=Report(phase=P.FAILED, error="no route")), 2.5, LIMITS)
 
     assert (report.phase, report.error, report.reason) == (P.RETRYING, "no route", "next attempt in 2.5 s")
+
+
+@pytest.mark.parametrize(
+    ("wanted_mib", "container_mib", "limit_mib"),
+    [
+        pytest.param(256, None, 256, id="as set where the container has no limit"),
+        pytest.param(256, 1024, 256, id="as set where that is less than half"),
+        pytest.param(256, 512, 256, id="half of it"),
+        pytest.param(256, 200, 100, id="no more than half"),
+        pytest.param(256, 64, 48, id="but enough to say what is wrong"),
+        pytest.param(48, 64, 48, id="never more than was set"),
+    ],
+)
+def test_the_migrator_gets_at_most_half_of_the_containers_memory(wanted_mib, container_mib, limit_mib):
+    mib = 1024 * 1024
+    container = None if container_mib is None else container_mib * mib
+
+    assert policy.memory_limit_bytes(wanted_mib * mib, container) == limit_mib * mib
