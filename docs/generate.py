@@ -76,7 +76,7 @@ The exit code is the app's, whatever becomes of the migrations.
 | 2 | no app was given, or an option is unknown |
 
 With `MIGRATION_MODE=only`, or `gate` and migrations that failed, no app runs; the exit code is the migrator's.
-`entrypoint --healthcheck` and `entrypoint --status` exit 0 or 1.
+`entrypoint --healthcheck`, `entrypoint --status` and `entrypoint --check` exit 0 or 1.
 
 ## migrator
 

@@ -1,4 +1,4 @@
-"""The commands that ask a running entrypoint: --healthcheck and --status."""
+"""The command line that names no app: --healthcheck, --status, --check."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def main(arguments: list[str]) -> int:
     """Run the command line that names no app; the exit code."""
     parser = argparse.ArgumentParser(
         prog="entrypoint",
-        usage="entrypoint [--] APP [ARG ...]\n       entrypoint --healthcheck | --status [--json]",
+        usage="entrypoint [--] APP [ARG ...]\n"
+        "       entrypoint --healthcheck | --status [--json] | --check [--json]",
         description="Start the app at once and migrate its database beside it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -33,7 +34,8 @@ def main(arguments: list[str]) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--healthcheck", action="store_true", help="exit 0 if healthy, 1 if not")
     what.add_argument("--status", action="store_true", help="what the running entrypoint publishes")
-    parser.add_argument("--json", action="store_true", help="with --status: as it is published")
+    what.add_argument("--check", action="store_true", help="what of this container is in our way")
+    parser.add_argument("--json", action="store_true", help="with --status or --check: for machines")
     parser.add_argument("--version", action=Version, nargs=0, help="which version this is")
     if "--healthcheck" in arguments:
         # Docker reserves exit code 2, which argparse uses for bad usage.
@@ -43,6 +45,10 @@ def main(arguments: list[str]) -> int:
         return _healthcheck()
     if options.status:
         return _status(as_json=options.json)
+    if options.check:
+        from entrypoint.check import command  # late: a health check needs nothing of it
+
+        return command.main(as_json=options.json)
     return parser.error("no app given; say which command to run, e.g. entrypoint -- node server.js")
 
 

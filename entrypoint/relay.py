@@ -97,7 +97,7 @@ def _json_object(line: bytes) -> str | None:
         text = line.decode()
         # Python reads NaN as well, which isn't JSON.
         found = json.loads(text, parse_constant=_refuse)
-        return text if isinstance(found, dict) and _OWN_KEYS <= found.keys() else None
+        return text if isinstance(found, dict) and found.keys() >= _OWN_KEYS else None
     except (ValueError, RecursionError):
         return None
 

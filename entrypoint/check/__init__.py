@@ -1,0 +1,1 @@
+"""entrypoint --check: what of this very container is in our way."""
