@@ -250,7 +250,13 @@ def _migrator_env(mark: str, memory_limit_bytes: int) -> dict[str, str]:
         "MIGRATOR_REPORT_FD": str(REPORT_FD),
         "MIGRATOR_PARENT_PID": str(os.getpid()),
         "MIGRATOR_MEMORY_LIMIT": str(memory_limit_bytes),
+        "MIGRATOR_NICE_ALREADY": str(_nice_already()),
     }
+
+
+def _nice_already() -> int:
+    """By how much we gave way ourselves: MIGRATION_NICE counts from the app, as whose nice PID 1 runs."""
+    return max(0, os.nice(0) - os.getpriority(os.PRIO_PROCESS, os.getppid()))
 
 
 def _looks() -> tuple[bool, dict[str, str]]:

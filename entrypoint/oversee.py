@@ -8,6 +8,7 @@ import sys
 
 from entrypoint import board, launch, line, record, system
 from entrypoint.options import Options
+from migrator import env, variables
 
 # Between the app, which comes first, and the migrator, which we must be able to stop.
 _NICE = 5
@@ -15,7 +16,8 @@ _NICE = 5
 
 def main() -> None:
     """See the migrations through; ends the process."""
-    system.give_way(_NICE)
+    # Never lower than the migrator: only root could then raise it.
+    system.give_way(min(_NICE, env.Reader(os.environ, str).get(variables.NICE)))
     # Nothing here speaks TLS, and asyncio can do without it: OpenSSL would be 4 MiB.
     sys.modules["ssl"] = None  # type: ignore[assignment]  # the import system's word for "not there"
     try:

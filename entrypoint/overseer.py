@@ -63,6 +63,8 @@ class Overseer:
         self._reaper.install(loop)
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, self._on_end)
+        # A pipe that we only write to is "readable" once nobody reads it any more.
+        loop.add_reader(REPORT_FD, self._on_orphaned)
         tolerate_full_wakeup_pipe()
         async with asyncio.TaskGroup() as tasks:
             database = None
@@ -90,6 +92,12 @@ class Overseer:
     def _on_end(self) -> None:
         self._stop.set()
         self._end.set()
+
+    def _on_orphaned(self) -> None:
+        """PID 1 is gone, or nothing but its fall-back is left, which publishes nothing of ours."""
+        asyncio.get_running_loop().remove_reader(REPORT_FD)
+        self._log.warning("overseer.orphaned")
+        self._on_end()
 
     async def _migrate(self) -> None:
         """See the migrations through: attempts, retries, and what to say at the end."""

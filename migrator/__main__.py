@@ -32,7 +32,9 @@ def main() -> None:
 def _give_way() -> None:
     """Let the app have the CPU, the memory, and the kernel's mercy. Wrong values are told later."""
     try:
-        os.nice(_number("MIGRATION_NICE", _DEFAULT_NICE, range(20)))
+        # Our supervisor may have given way itself.
+        already = _number("MIGRATOR_NICE_ALREADY", 0, range(40))
+        os.nice(max(0, _number("MIGRATION_NICE", _DEFAULT_NICE, range(20)) - already))
     except OSError:
         pass
     wanted = _number("MIGRATION_MAX_MEMORY_MB", _DEFAULT_MEMORY_MB, range(48, 2**20 + 1)) * 1024 * 1024

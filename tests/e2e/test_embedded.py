@@ -54,3 +54,16 @@ def test_the_private_postgres_is_migrated_kept_running_and_ended_with_the_app(
     assert running.wait(15) == 4
     wait_until(lambda: not any(one.is_running() for one in everyone), what="the end of all")
     assert "internal error" not in running.stderr
+
+
+def test_without_its_entrypoint_the_private_postgres_ends(start, state_dir):
+    env = {"ENTRYPOINT_STATE_DIR": str(state_dir), "DATABASE_URL": "embedded"}
+    running = start(app("wait"), env=env)
+    running.wait_for_phase("skipped")
+    running.wait_for_event("postgres.spawned")
+    application = running.marker()["app"]["pid"]
+    others = [one for one in psutil.Process(running.pid).children(recursive=True) if one.pid != application]
+    running.send(signal.SIGKILL)
+
+    wait_until(lambda: not any(one.is_running() for one in others), what="the end of all but the app")
+    psutil.Process(application).kill()

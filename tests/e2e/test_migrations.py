@@ -68,7 +68,7 @@ def test_the_child_is_niced_limited_and_first_to_be_killed_and_the_app_is_not(st
     )
     running.wait_for_phase("applying")
     child = running.migrator()
-    (application,) = [one for one in running.children() if one.pid != child.pid]
+    application = psutil.Process(running.marker()["app"]["pid"])
 
     assert child.nice() == 7 + application.nice()
     assert child.rlimit(psutil.RLIMIT_DATA) == (200 * 1024 * 1024,) * 2
@@ -256,7 +256,7 @@ def test_without_its_entrypoint_the_migrator_ends_by_itself(start, database, mig
     running = start(app("wait"), env=_env(database, migrations(_1_a=SLOW)))
     running.wait_for_phase("applying")
     child = running.migrator()
-    (application,) = [one for one in running.children() if one.pid != child.pid]
+    application = psutil.Process(running.marker()["app"]["pid"])
     wait_until(lambda: _is_applying(database), what="the sleep in the server")
     running.send(signal.SIGKILL)
 
