@@ -114,6 +114,8 @@ def dumps(value: object) -> str:
             return "true" if value else "false"
         case int():
             return str(value)
+        case float() if value - value == 0:  # finite: JSON has no other
+            return repr(value)
         case str():
             return quote(value)
         case dict():

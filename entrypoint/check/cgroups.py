@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from entrypoint.cgroup import UNIFIED, below_mount, parse_mounts, parse_own
 from entrypoint.check.facts import Cgroup, Memory
 
 # cgroup v1 says "no limit" by the largest multiple of a page.
@@ -33,15 +34,15 @@ def look(root: str = "/") -> Cgroup:
 
 def _directories(root: str, controller: str) -> tuple[int, list[str]]:
     """Version of the controller, and the directories of our group and its parents up to the mount."""
-    groups = _groups(_text(root, "proc/self/cgroup"))
-    mounts = _mounts(_text(root, "proc/self/mountinfo"))
-    for version, name in ((1, controller), (2, "")):
+    groups = parse_own(_text(root, "proc/self/cgroup"))
+    mounts = parse_mounts(_text(root, "proc/self/mountinfo"))
+    for version, name in ((1, controller), (2, UNIFIED)):
         if name in groups and name in mounts:
-            top, point = mounts[name]
+            mount = mounts[name]
             # Where the mount shows another part of the tree, what it shows at its top is ours.
-            below = os.path.relpath(os.path.normpath(groups[name]), os.path.normpath(top))
-            found = [os.path.normpath(os.path.join(point, "." if below.startswith("..") else below))]
-            while found[-1] not in (point, "/"):
+            below = below_mount(groups[name], mount) or "/"
+            found = [os.path.normpath(mount.point + below)]
+            while found[-1] not in (mount.point, "/"):
                 found.append(os.path.dirname(found[-1]))
             return version, [os.path.join(root, path.lstrip("/")) for path in found]
     usual = os.path.join(root, "sys/fs/cgroup")  # no /proc to ask
@@ -50,25 +51,6 @@ def _directories(root: str, controller: str) -> tuple[int, list[str]]:
     if os.path.isdir(os.path.join(usual, controller)):
         return 1, [os.path.join(usual, controller)]
     return 0, []
-
-
-def _groups(text: str) -> dict[str, str]:
-    """Our group by controller, from lines like `4:cpu,cpuacct:/docker/7f9c` (cgroups(7)); version 2 is ''."""
-    lines = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
-    return {name: path for _, names, path in lines for name in names.split(",")}
-
-
-def _mounts(text: str) -> dict[str, tuple[str, str]]:
-    """Which part of the tree is mounted where, by controller, from mountinfo (proc(5)); version 2 is ''."""
-    found: dict[str, tuple[str, str]] = {}
-    for line in text.splitlines():
-        before, _, after = line.partition(" - ")
-        where, what = before.split(), after.split()
-        if len(where) < 5 or len(what) < 3 or what[0] not in ("cgroup", "cgroup2"):
-            continue
-        for name in what[2].split(",") if what[0] == "cgroup" else ("",):
-            found[name] = (where[3], where[4])
-    return found
 
 
 def _memory(version: int, where: str) -> Memory:

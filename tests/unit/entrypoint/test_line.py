@@ -73,6 +73,8 @@ def test_levels_below_the_wanted_one_are_left_out():
         True,
         0,
         -5,
+        0.5,
+        10.0,
         "",
         "é\u2028\x7f",
         '"\\',
