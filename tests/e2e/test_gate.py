@@ -35,6 +35,16 @@ def test_behind_a_gate_the_app_starts_after_the_migrations(start, pid1, database
     assert running.wait() == 4
 
 
+def test_behind_a_gate_too_what_was_ignored_stays_ignored_and_nothing_is_blocked(start):
+    shown = ["--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]
+    plain = start(shown, wrapper=("nohup",), env={"SKIP_MIGRATIONS": "1"})
+    gated = start(shown, wrapper=("nohup",), env={"SKIP_MIGRATIONS": "1", "MIGRATION_MODE": "gate"})
+
+    assert (plain.wait(), gated.wait()) == (0, 0)
+    assert "SigBlk:\t0000000000000000" in gated.stdout
+    assert gated.stdout == plain.stdout != ""
+
+
 FAILING = {"_1_a": "select nonsense;"}
 MISFITS = {"_1_a": "select 1;", "_1_b": "select 1;"}
 

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 
+import psutil
 import pytest
 
 from tests.conftest import needs
@@ -184,8 +185,7 @@ def test_a_socket_path_that_is_too_long_is_a_warning_and_the_marker_is_there(sta
 def test_a_socket_that_a_dead_entrypoint_left_is_replaced(start, tmp_path):
     state = tmp_path / "state"
     first = start(app("wait"), env={"ENTRYPOINT_STATE_DIR": str(state)})
-    first.wait_for_phase("skipped")
-    (child,) = first.children()
+    child = psutil.Process(first.wait_for_phase("skipped")["app"]["pid"])
     first.send(signal.SIGKILL)
     first.wait()
     assert (state / "entrypoint.sock").is_socket()
@@ -196,6 +196,23 @@ def test_a_socket_that_a_dead_entrypoint_left_is_replaced(start, tmp_path):
     assert second.request("/live")[0] == 200
     _ends_well(second)
     os.kill(child.pid, signal.SIGTERM)
+
+
+def test_the_app_never_reads_the_status_of_a_killed_entrypoint_as_ours(start, tmp_path):
+    state = tmp_path / "state"
+    env = {"ENTRYPOINT_STATE_DIR": str(state)}
+    first = start(app("wait"), env=env)
+    left = psutil.Process(first.wait_for_phase("skipped")["app"]["pid"])
+    first.send(signal.SIGKILL)
+    first.wait()
+    assert (state / "status.json").exists()
+
+    # What a shell reads in its first instruction, before we have loaded what writes the next one.
+    second = start(["--", "sh", "-c", 'cat "$ENTRYPOINT_STATUS_FILE"'], env=env)
+    second.wait()
+
+    assert f'"pid": {left.pid},' not in second.stdout
+    left.kill()
 
 
 def test_the_socket_of_a_living_entrypoint_isnt_stolen(start, tmp_path):
