@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from tests.support.processes import REPO, app, clean_env
@@ -51,7 +52,7 @@ def test_after_its_end_the_health_check_fails(start):
 def test_a_killed_entrypoint_fails_the_health_check_although_its_marker_says_ok(start):
     running = start(app("wait"))
     marker = running.wait_for_phase("skipped")
-    (child,) = running.children()
+    child = psutil.Process(marker["app"]["pid"])
     running.send(signal.SIGKILL)
     running.wait()
     child.terminate()
