@@ -260,7 +260,8 @@ class Init:
         left = Leftovers(self._app, self._account)
         if self._wait(
             lambda: left.are_gone(childless=self._is_childless),
-            until_s=deadline_s,
+            # Also where the app took all of the grace: who obeys SIGTERM is given the moment that it needs.
+            until_s=max(deadline_s, clock() + _LOOK_INTERVAL_S),
             interval_s=_LOOK_INTERVAL_S,
         ):
             return
