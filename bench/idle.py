@@ -3,8 +3,8 @@
     python bench/idle.py [--seconds 5]
 
 Context switches of all its threads once the migrations are done, per second, from /proc/PID/task/TID/status,
-and how many processes are left beside the app. Wanted: 0 and 0. Measured again after a health request has been
-served, once its connection's time is over. All candidates are watched at the same time; they only sleep.
+and how many processes are left beside the app. Wanted: 0 and 0. Measured again after a health request has
+been served, once its connection's time is over. All candidates are watched at the same time; they only sleep.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """What the benches share: the candidates, turns, databases, what the kernel counts, and the table.
 
-A bench is a program of its own and prints ratios. All candidates take turns in each round, so that a noisy
-machine is noisy for all of them; read the ratios of pairs, not the milliseconds. Nothing here passes or fails.
+A bench is a program of its own and prints ratios. All candidates take turns in each round, so that a
+noisy machine is noisy for all; read the ratios of pairs, not the milliseconds. Nothing here passes or fails.
 
     python bench/startup.py   the app's first instruction; a real app's first answer on one CPU
     python bench/stop.py      from SIGTERM to the end
@@ -9,8 +9,8 @@ machine is noisy for all of them; read the ratios of pairs, not the milliseconds
     python bench/memory.py    PID 1, everything of ours while it migrates, the migrator at its peak
     python bench/stress.py    100,000 signals; 10,000 health requests a second
 
-`make bench` runs all. A candidate that isn't installed is left out: `apt-get install gcc libc6-dev tini dumb-init
-supervisor nodejs`; uvicorn and honcho come with the extra `bench`.
+`make bench` runs all. A candidate that isn't installed is left out: `apt-get install gcc libc6-dev tini
+dumb-init supervisor nodejs`; uvicorn and honcho come with the extra `bench`.
 """
 
 from __future__ import annotations
@@ -188,6 +188,11 @@ def pss_bytes(pid: int) -> int:
         if line.startswith(b"Pss:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def rss_bytes(pid: int) -> int:
+    """What it has in memory, shared or not: where other Pythons run on this machine, PSS flatters."""
+    return int(_read(f"/proc/{pid}/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def switches(pid: int) -> int:

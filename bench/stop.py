@@ -3,8 +3,8 @@
     python bench/stop.py [--rounds 30]
 
 The app is a C program that ends on SIGTERM. Time from the signal to the supervisor's own end; without one the
-app gets the signal itself. Wanted: at most 5 ms later than under tini. "while migrating": the migrator waits for
-a database that takes connections and never answers, so that it must be ended, too.
+app gets the signal itself. Wanted: at most 5 ms later than under tini. "while migrating": the migrator
+waits for a database that takes connections and never answers, so that it must be ended, too.
 """
 
 import argparse
