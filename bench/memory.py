@@ -4,9 +4,9 @@
 
 PSS: a process's own memory and its share of what it shares; other Pythons on the machine make it smaller, so
 RSS stands beside it. Peak RSS: as the kernel kept it (ru_maxrss).
-Wanted: PID 1 at most 14 MiB, also after it has served a health request that needed a parser (h11); the migrator
-at most 40 MiB with 1,000 files. "All of ours": PID 1, the overseer and the migrator, summed up every few
-milliseconds; the private Postgres isn't ours.
+Wanted: PID 1 at most 14 MiB, also after it has served a health request that needed a parser (h11); the
+migrator at most 40 MiB with 1,000 files. "All of ours": PID 1, the overseer and the migrator, summed up every
+few milliseconds; the private Postgres isn't ours.
 """
 
 import argparse

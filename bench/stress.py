@@ -9,8 +9,8 @@
    - plain at full rate: the kernel merges what is pending already, so it is only said how many arrived.
    - a SIGTERM in the middle of the plain and of the real-time flood: must arrive.
 2. Health requests against the socket, 10,000 a second, over one connection and over one each. Beside it runs
-   an app that does a piece of work every millisecond, on another CPU if there is one. Its throughput and latency
-   are measured with and without the requests in turns: wanted is no effect, and a PID 1 that doesn't grow.
+   an app that does a piece of work every millisecond, on another CPU if there is one. Its throughput and its
+   latency are measured with and without the requests in turns: wanted is no effect, and no growth of PID 1.
 """
 
 import argparse
