@@ -17,7 +17,7 @@ from entrypoint.reaper import Reaper, tolerate_full_wakeup_pipe
 from entrypoint.record import REPORT_FD
 from entrypoint.settings import Settings
 from migrator import log as logs
-from migrator import secret_file
+from migrator import secret_file, shorten
 from migrator.errors import Redactor
 from migrator.log import Log
 from migrator.report import MAX_TEXT_CHARS, MigrationPhase, Report
@@ -126,9 +126,8 @@ class Overseer:
             return
         if self._settings.problems:
             # Who misspelt MIGRATION_ENABLED=false didn't want what its default does.
-            wrong = Report(
-                phase=MigrationPhase.FAILED, error="; ".join(self._settings.problems)[:MAX_TEXT_CHARS]
-            )
+            error = Redactor(self._settings.secrets)("; ".join(self._settings.problems))
+            wrong = Report(phase=MigrationPhase.FAILED, error=shorten.middle(error, MAX_TEXT_CHARS))
             self._progress.report(wrong, settled=True, code=EXIT_CONFIG)
             return
         for attempt in range(1, self._settings.attempts + 1):

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from entrypoint import launch
+from migrator import shorten
 from migrator.errors import RETRYABLE_EXITS
-from migrator.report import STATUS_OF, MigrationPhase, MigrationStatus, Report
+from migrator.report import MAX_TEXT_CHARS, STATUS_OF, MigrationPhase, MigrationStatus, Report
 
 # Seconds from SIGTERM to SIGKILL for the migrator: a cancelled statement rolls back in well under one.
 MIGRATOR_GRACE_S = 5.0
@@ -88,6 +89,7 @@ def conclude(outcome: Outcome, delay_s: float | None, limits: Limits) -> Report:
         return replace(last, phase=MigrationPhase.COMPLETED, current=None, error=None, reason=None)
 
     phase, error = _verdict(outcome, last, limits)
+    error = shorten.middle(error, MAX_TEXT_CHARS)  # it quotes the migrator, whose words may be as long
     if delay_s is not None:
         reason = f"next attempt in {delay_s:g} s"
         return replace(last, phase=MigrationPhase.RETRYING, error=error, reason=reason)

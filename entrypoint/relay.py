@@ -76,7 +76,9 @@ class Relay:
             if passed is not None:
                 writer.msg(passed)
             elif said := line.decode(errors="replace").strip():
-                self._log.info("migrator.said", text=said[:MAX_TEXT_CHARS])
+                if len(line) >= MAX_LINE_BYTES:  # cut there, maybe in the middle of a secret
+                    said = said[:-MAX_TEXT_CHARS]
+                self._log.info("migrator.said", text=said)
         if allowed < len(lines):
             self._dropped += len(lines) - allowed
             if self._telling is None:

@@ -6,6 +6,8 @@ with it, so nothing is imported at run time: `dataclasses` and `typing` are 3 Mi
 
 from __future__ import annotations
 
+from migrator import shorten
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -82,7 +84,9 @@ class Reader:
             try:
                 return name, variable.parse(raw)
             except ValueError as error:
-                held = "(hidden)" if variable.secret else repr(raw[:_SHOWN_CHARS])
+                held = (
+                    "(hidden)" if variable.secret else repr(shorten.middle(raw, _SHOWN_CHARS, unmasked=True))
+                )
                 self._complain(f"cannot use {name}={held}: {error}")
                 return name, variable.default
         return None, variable.default

@@ -32,7 +32,7 @@ class Located:
         if at is not None:
             line, column = script.line_and_column(text, at)
             self.where = f"line {line}, column {column}: "
-            self.shown = text.split("\n")[line - 1].strip()[:200]
+            self.shown = script.shown(text.split("\n")[line - 1])
         if statement is not None:
             self.shown = statement.first_line
 

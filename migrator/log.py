@@ -21,7 +21,8 @@ if _rich is None:
 else:
     sys.modules["rich"] = _rich
 
-from migrator.report import timestamp  # noqa: E402
+from migrator import shorten  # noqa: E402
+from migrator.report import MAX_TEXT_CHARS, timestamp  # noqa: E402
 from migrator.writer import Writer  # noqa: E402
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ Masker = Callable[[str], str]
 
 # Fields whose words are ours: a password `info` must not make a puzzle of every line.
 _OURS = frozenset({"timestamp", "level", "event", "component", "phase", "previous", "cause", "signal"})
+# Docker splits lines of more than 16 KiB, and takes the parts for lines.
+MAX_FIELD_CHARS = 4000
+# Whatever others print comes as these, many a second.
+_CHATTY = frozenset({"migrator.said"})
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40}
 
 
@@ -90,12 +95,19 @@ def _stamp(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict
 
 def _masking(mask: Masker) -> Processor:
     def process(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+        # Shortened after they are masked: half a secret would not be known as one.
         return {
-            key: mask(value) if isinstance(value, str) and key not in _OURS else value
+            key: shorten.middle(mask(value), _limit(fields))
+            if isinstance(value, str) and key not in _OURS
+            else value
             for key, value in fields.items()
         }
 
     return process
+
+
+def _limit(fields: EventDict) -> int:
+    return MAX_TEXT_CHARS if fields["event"] in _CHATTY else MAX_FIELD_CHARS
 
 
 def _json_order(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:

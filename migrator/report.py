@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from migrator import shorten
+
 # A line at most this long is written to a pipe in one piece (PIPE_BUF on Linux, pipe(7)).
 MAX_LINE_BYTES = 4096
 MAX_TEXT_CHARS = 1000
@@ -120,7 +122,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def _shorten(value: str | None, limit: int) -> str | None:
-    return value if value is None or len(value) <= limit else value[: limit - 1] + "…"
+    return None if value is None else shorten.middle(value, limit)
 
 
 def _number(value: object) -> int | None:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from migrator import shorten
 from migrator.errors import PlanError
 from migrator.sql import identifier
+
+_SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class Statement:
     @property
     def first_line(self) -> str:
         """Its first line, for people."""
-        return self.text.split("\n", 1)[0].strip()[:200]
+        return shown(self.text.split("\n", 1)[0])
 
 
 class Way(Enum):
@@ -129,6 +132,11 @@ def split(text: str) -> list[Statement] | None:
 
     spans = parser.split(text)
     return None if spans is None else list(_statements(text, spans))
+
+
+def shown(line: str) -> str:
+    """A line of a file for people: it may be a megabyte, and hold a secret that isn't masked yet."""
+    return shorten.middle(line.strip(), _SHOWN_CHARS, unmasked=True)
 
 
 def line_and_column(text: str, offset: int) -> tuple[int, int]:

@@ -194,7 +194,10 @@ one, outcome = asyncio.run(run(r'''if 1:
     said = [json.loads(line).get("text") for line in lines if b"migrator.said" in line]
     assert done.stdout.decode() == '{"timestamp":1,"level":2,  "component":3,"event":4,"a":"é"}\n'
     assert done.stdout.strip() in lines
-    assert said == ['{"a": 1}', "Traceback:", "\N{REPLACEMENT CHARACTER}", "x" * 1000, "end"]
+    long = said.pop(3)
+    assert said == ['{"a": 1}', "Traceback:", "\N{REPLACEMENT CHARACTER}", "end"]
+    assert len(long) == 1000
+    assert set(long.split()) == {"[...]", *(word for word in long.split() if not word.strip("x"))}
 
 
 def test_lines_for_eyes_are_left_as_they_are():

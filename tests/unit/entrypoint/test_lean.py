@@ -24,6 +24,7 @@ def test_pid_1_loads_nothing_heavy():
     assert loaded & HEAVY == set()
     assert {name for name in loaded if name.startswith("migrator.")} == {
         "migrator.env",
+        "migrator.shorten",
         "migrator.signals",
         "migrator.variables",
         "migrator.writer",

@@ -199,3 +199,13 @@ def test_the_migrator_gets_at_most_half_of_the_containers_memory(wanted_mib, con
     container = None if container_mib is None else container_mib * mib
 
     assert policy.memory_limit_bytes(wanted_mib * mib, container) == limit_mib * mib
+
+
+def test_what_the_migrator_said_and_what_we_add_have_their_end_within_the_limit():
+    last = Report(phase=P.ABORTED, current="2_b.sql", error="why" * 300 + "; rolled back")
+
+    error = policy.conclude(outcome(Cause.DEADLINE, 143, last), None, LIMITS).error or ""
+
+    assert len(error) <= 1000
+    assert error.startswith("timed out after 300 s while applying 2_b.sql (why")
+    assert error.endswith("; rolled back); raise MIGRATION_TIMEOUT or make the migration smaller")

@@ -67,3 +67,16 @@ def test_only_words_that_arent_ours_are_masked():
     shown = mask(None, "info", {"level": "info", "event": "a.b", "component": "c", "reason": "info"})
 
     assert shown == {"level": "info", "event": "a.b", "component": "c", "reason": "***"}
+
+
+def test_a_text_is_shortened_after_its_secrets_are_masked():
+    secret = "s3cret" * 10
+    for offset in range(0, 60, 7):
+        for event in ("migrator.said", "migration.failed"):
+            mask = _masking(lambda text: text.replace(secret, "***"))
+
+            shown = mask(None, "info", {"event": event, "text": "x" * (600 + offset) + (secret + " ") * 200})
+
+            assert "s3c" not in shown["text"]
+            assert "[...]" in shown["text"] or event == "migration.failed"
+            assert len(shown["text"]) <= 4000

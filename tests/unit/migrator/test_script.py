@@ -272,3 +272,10 @@ def test_what_waits_in_nobodys_way_is_told_from_what_stands_in_it():
         Way.CONCURRENT,
         Way.CONCURRENT,
     ]
+
+
+def test_a_long_line_is_shown_in_part_and_never_half_a_word():
+    word = "eyJhbGciOiJIUzI1NiJ9" * 10
+    (statement,) = script.split(f"select '{word}', 'Bearer {word}' as {'b' * 20};") or []
+
+    assert statement.first_line == f"select [...] as {'b' * 20}"
