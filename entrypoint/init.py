@@ -277,7 +277,8 @@ class Init:
         """Let it end what it has started; the private Postgres last, since it is the app's database."""
         if not self._link.ended:
             self._link.signal(_signal.SIGINT)
-            has_postgres = launch.EMBEDDED.decode() in map(os.environ.get, launch.DATABASE_NAMES)
+            given = (os.environ.get(name, "").strip() for name in launch.DATABASE_NAMES)
+            has_postgres = launch.EMBEDDED.decode() in given
             extra_s = _POSTGRES_GRACE_S if has_postgres else _OVERSEER_EXTRA_S
             until_s = max(deadline_s, clock() + extra_s)
             self._wait(lambda: self._link.ended, until_s=until_s)

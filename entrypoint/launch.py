@@ -230,7 +230,7 @@ def app_environ(ours: "Mapping[bytes, bytes]") -> dict[bytes, bytes]:
     state_dir = os.path.dirname(env[b"ENTRYPOINT_STATUS_FILE"])
     env[b"ENTRYPOINT_SOCKET"] = state_dir + b"/" + SOCKET_FILE.encode()
     for variable in DATABASE_NAMES:
-        if env.get(os.fsencode(variable)) == EMBEDDED:
+        if env.get(os.fsencode(variable), b"").strip() == EMBEDDED:
             env[os.fsencode(variable)] = os.fsencode(embedded_url(os.fsdecode(state_dir)))
     return env
 

@@ -75,9 +75,9 @@ class Settings:
 def _skip_reason(read: env.Reader, environ: Mapping[str, str], environment: str | None) -> str | None:
     allowed = read.get(variables.ENVIRONMENTS)
     if read.get(variables.SKIP):
-        return f"SKIP_MIGRATIONS={environ.get('SKIP_MIGRATIONS')}"
+        return f"SKIP_MIGRATIONS={environ.get('SKIP_MIGRATIONS', '').strip()}"
     if not read.get(variables.ENABLED):
-        return f"MIGRATION_ENABLED={environ.get('MIGRATION_ENABLED')}"
+        return f"MIGRATION_ENABLED={environ.get('MIGRATION_ENABLED', '').strip()}"
     wanted = " or ".join(allowed)
     if environment is None:
         return f"NODE_ENV is not set; migrations run where it is {wanted}"

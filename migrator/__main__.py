@@ -109,7 +109,7 @@ def _threads_of_this_user() -> int:
 
 def _number(name: str, default: int, allowed: range) -> int:
     """The bounds are those of `migrator.variables`: in less memory we couldn't even say what is wrong."""
-    raw = os.environ.get(name, "")
+    raw = os.environ.get(name, "").strip()
     value = int(raw) if raw.isdecimal() and len(raw) < 16 else default
     return value if value in allowed else default
 

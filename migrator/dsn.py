@@ -123,8 +123,13 @@ def secrets(url: str | None) -> tuple[str, ...]:
 
 def known_secrets(read: env.Reader, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Every value in the environment that must not be shown, also of names that another one outdoes."""
+    password = environ.get("PGPASSWORD", "")
     passwords = [one for url in read.every(variables.DATABASE) for one in secrets(url)]
-    return (*passwords, *read.every(variables.REST_KEY), *filter(None, [environ.get("PGPASSWORD")]))
+    return (
+        *passwords,
+        *read.every(variables.REST_KEY),
+        *{given for given in (password, password.strip()) if given},
+    )
 
 
 def _ports(netloc: str) -> list[int]:

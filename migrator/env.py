@@ -33,7 +33,8 @@ class Variable(_Typed[T]):
     """One setting: under which names it is looked up, what it may hold, and what it means.
 
     Attributes:
-        names: Looked up in this order; the first one that is set wins. Empty counts as not set.
+        names: Looked up in this order; the first one that is set wins. Nothing but white space counts
+            as not set, and what is around a value doesn't belong to it.
         parse: Turns the text into the value; raises ValueError saying what is allowed.
         default: The value when no name is set or the text is wrong.
         shown_default: The default as the reference shows it.
@@ -101,15 +102,16 @@ class Reader:
             self.problems.append(problem)
 
     def _raw(self, name: str, *, secret: bool) -> str:
-        direct = self._environ.get(name, "")
-        path = self._environ.get(f"{name}_FILE", "") if secret else ""
+        # A secret that was copied, or written to a file by echo, brings white space that nobody means.
+        direct = self._environ.get(name, "").strip()
+        path = self._environ.get(f"{name}_FILE", "").strip() if secret else ""
         if not path:
             return direct
         if direct:
             self._complain(f"cannot use both {name} and {name}_FILE: unset one of them")
             return direct
         try:
-            held = self._read_text(path).rstrip("\r\n")
+            held = self._read_text(path).strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
             self._complain(f"cannot read {name}_FILE={path!r}: {reason}")

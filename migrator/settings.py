@@ -89,7 +89,7 @@ class Settings:
             log_level=lenient.get(variables.LOG_LEVEL),
             log_format=lenient.get(variables.LOG_FORMAT),
             log_output=lenient.get(variables.LOG_OUTPUT),
-            ignored_runner=environ.get("USE_NODE_MIGRATIONS", "").lower() in ("false", "0"),
+            ignored_runner=environ.get("USE_NODE_MIGRATIONS", "").strip().lower() in ("false", "0"),
             complaints=tuple(lenient.problems),
             secrets=dsn.known_secrets(read, environ),
         )

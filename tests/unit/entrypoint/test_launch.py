@@ -90,7 +90,7 @@ def test_scrubbed_names_are_gone_and_others_stay():
 
 @pytest.mark.parametrize("name", launch.DATABASE_NAMES)
 def test_embedded_becomes_an_url_in_whichever_variable_it_stands(name):
-    found = environ(**{name: "embedded", "ENTRYPOINT_STATE_DIR": "/run/x"})
+    found = environ(**{name: " embedded\n", "ENTRYPOINT_STATE_DIR": "/run/x"})
 
     assert found[name.encode()] == b"postgresql://postgres@/postgres?host=/run/x/postgres"
 

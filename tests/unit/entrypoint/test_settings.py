@@ -72,7 +72,7 @@ def test_the_default_is_the_contracts(field, value):
     [
         ("MIGRATION_ENABLED", "maybe"),
         ("SKIP_MIGRATIONS", "2"),
-        ("MIGRATION_ENVIRONMENTS", " , "),
+        ("MIGRATION_ENVIRONMENTS", ","),
         ("MIGRATION_MODE", "gated"),
         ("MIGRATION_TIMEOUT", "soon"),
         ("MIGRATION_TIMEOUT", "nan"),
@@ -191,3 +191,8 @@ def test_secrets_are_known_wherever_they_come_from_so_that_they_can_be_masked():
 )
 def test_migrations_run_only_where_they_are_switched_on(environ, reason):
     assert settings(**environ).skip_reason == reason
+
+
+def test_the_reason_to_skip_is_one_line():
+    assert settings(SKIP_MIGRATIONS="true\n").skip_reason == "SKIP_MIGRATIONS=true"
+    assert settings(MIGRATION_ENABLED=" no\n").skip_reason == "MIGRATION_ENABLED=no"

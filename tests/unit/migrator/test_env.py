@@ -142,3 +142,14 @@ def test_a_wrong_secret_is_never_shown(environ):
     read.get(PICKY_KEY)
 
     assert read.problems == ["cannot use KEY=(hidden): must be a whole number from 1 to 9"]
+
+
+def test_white_space_around_a_value_does_not_belong_to_it_and_alone_is_no_value():
+    assert reader(COUNT=" 4\n").named(COUNT) == ("COUNT", 4)
+    assert reader(COUNT=" \n", OLD_COUNT="5").named(COUNT) == ("OLD_COUNT", 5)
+    assert reader(KEY=" s3cret \r\n").every(KEY) == ("s3cret",)
+    assert reader({"/k": " s3cret \n\n"}, KEY_FILE=" /k\n").get(KEY) == "s3cret"
+    read = reader({"/k": "s3cret"}, KEY=" \n", KEY_FILE="/k")
+    assert (read.get(KEY), read.problems) == ("s3cret", [])
+    read = reader({"/k": " \n"}, KEY_FILE="/k")
+    assert (read.get(KEY), len(read.problems)) == (None, 1)

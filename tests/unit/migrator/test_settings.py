@@ -102,3 +102,19 @@ def test_secrets_do_not_show_in_the_settings():
 def test_a_supervised_migrator_knocks_for_a_while():
     assert settings(MIGRATOR_REPORT_FD="5").connect_wait_s > 0
     assert settings(MIGRATOR_REPORT_FD="5").report_fd == 5
+
+
+def test_white_space_around_secrets_and_old_names_does_not_hide_them():
+    found = settings(
+        DATABASE_URL=" embedded\n",
+        SUPABASE_SERVICE_ROLE_KEY="k3y\n",
+        PGPASSWORD="s3cret\n",
+        USE_NODE_MIGRATIONS="false\n",
+        MIGRATION_SCHEMA=" mine\n",
+        SUPABASE_DB_URL=" \n",
+    )
+
+    assert found.embedded
+    assert found.ignored_runner
+    assert found.schema == "mine"
+    assert {"k3y", "s3cret"} <= set(found.secrets)
