@@ -260,7 +260,7 @@ def _unreachable(dsn: Dsn, error: Exception) -> MigratorError:
     if isinstance(error, ssl.SSLError):
         return ConfigError(
             f"cannot trust the database at {dsn.place}: {error.reason or error}; "
-            "check sslmode and sslrootcert"
+            "check sslmode, sslrootcert, sslcert and sslkey"
         )
     if isinstance(error, ConnectionError) and "rejected SSL" in str(error):  # asyncpg's own words
         return ConfigError(f"cannot connect to {dsn.place}: it offers no TLS; check sslmode")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -22,7 +22,7 @@ _KEPT = frozenset(
 # Server settings that asyncpg hands on; a transaction pooler refuses them.
 _SERVER_SETTINGS = frozenset(
     "search_path statement_timeout lock_timeout idle_in_transaction_session_timeout timezone datestyle role "
-    "client_encoding work_mem maintenance_work_mem".split()
+    "work_mem maintenance_work_mem".split()
 )
 # Of other clients (Prisma, libpq, node-postgres, Vercel): without meaning here, or dealt with below.
 _DROPPED = frozenset(
@@ -31,9 +31,23 @@ _DROPPED = frozenset(
     "tcp_user_timeout fallback_application_name sslaccept sslidentity sslcompression sslsni requiressl "
     "ssl uselibpqcompat supa workaround pool_mode prepared_statements preparethreshold "
     "max_idle_connection_lifetime single_use_connections requirepeer require_auth replication "
-    "load_balance_hosts".split()
+    "load_balance_hosts client_encoding".split()  # we speak UTF-8, whatever the app does
 )
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+# What `ssl` holds in the URLs of node-postgres, postgres.js and JDBC.
+_SSL = {"true": "require", "1": "require", "no-verify": "require", "false": None, "0": None, "": None}
+_TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+# In libpq's spelling, which is asyncpg's; it takes any case, asyncpg doesn't.
+_WORDS = {
+    "target_session_attrs": ("any", "primary", "standby", "prefer-standby", "read-write", "read-only"),
+    "sslnegotiation": ("postgres", "direct"),
+    "ssl_min_protocol_version": _TLS_VERSIONS,
+    "ssl_max_protocol_version": _TLS_VERSIONS,
+    "gsslib": ("gssapi", "sspi"),
+}
+_MAX_CONNECT_TIMEOUT_S = 3600
+# In the parameter: a path, an IPv6 address, or a name, with which asyncpg takes a port, too.
+_HOST = re.compile(r"/.*|\[[0-9a-fA-F:.%]+\]|[^/\[\]:@\s]+(:\d{1,5})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +87,7 @@ def parse(url: str, name: str) -> Dsn:
         if not re.match(r"postgres(ql)?://", url):
             raise ValueError("another scheme, or none")
         parts = urlsplit(url)
-        ports = _ports(parts.netloc)
+        _ports(parts.netloc)
         if "@" not in parts.netloc and "@" in url:
             raise ValueError("a / ? or # in the password cuts it off, and what is left looks like a port")
     except ValueError:
@@ -82,11 +96,16 @@ def parse(url: str, name: str) -> Dsn:
             "(special characters in the password percent-encoded), or `embedded`"
         ) from None
     given = {key.lower(): value for key, value in parse_qsl(parts.query, keep_blank_values=True)}
+    netloc = _host_from_parameter(parts.netloc, given)
+    given, problems = _checked(given)
+    if problems:
+        raise ConfigError(f"cannot use {name}: its {'; its '.join(problems)}")
+    ports = _ports(netloc) + [int(port) for port in given.get("port", "").split(",") if port]
     pooled = _POOLER_PORT in ports or given.get("pgbouncer", "").lower() in ("true", "1")
     wanted = _KEPT - {"options"} if pooled else _KEPT | _SERVER_SETTINGS
     kept = [(key, value) for key, value in given.items() if key in wanted - {"sslmode", "sslrootcert"}]
     system_ca = given.get("sslrootcert") == "system"
-    sslmode = _sslmode(given, name)
+    sslmode = _sslmode(given)
     if system_ca:
         sslmode = "verify-full"
     elif given.get("sslrootcert"):
@@ -99,14 +118,14 @@ def parse(url: str, name: str) -> Dsn:
         ignored.add("schema")
     elif schema != "public":
         kept.append(("search_path", '"' + schema.replace('"', '""') + '",public'))
-    place = _place(parts.netloc, given, parts.path)
+    place = _place(netloc, given, parts.path)
     query_text = urlencode(kept, quote_via=quote)
     return Dsn(
-        url=urlunsplit((parts.scheme, _quoted(parts.netloc), parts.path, query_text, "")),
+        url=urlunsplit((parts.scheme, _quoted(netloc), parts.path, query_text, "")),
         place=place,
         pooled=pooled,
         system_ca=system_ca,
-        connect_timeout_s=_connect_timeout_s(given, name),
+        connect_timeout_s=_connect_timeout_s(given),
         files=tuple(value for key, value in kept if key in ("sslrootcert", "sslcert", "sslkey", "sslcrl")),
         ignored=tuple(sorted(ignored)),
     )
@@ -134,7 +153,10 @@ def known_secrets(read: env.Reader, environ: Mapping[str, str]) -> tuple[str, ..
 
 def _ports(netloc: str) -> list[int]:
     """The port of each host; ValueError if one isn't a port."""
-    written = [host.rpartition("]")[2].rpartition(":") for host in netloc.rpartition("@")[2].split(",")]
+    hosts = netloc.rpartition("@")[2].split(",")
+    if len(hosts) > 1 and not all(hosts):
+        raise ValueError("a host without a name among several")
+    written = [host.rpartition("]")[2].rpartition(":") for host in hosts]
     ports = [int(port) for _, colon, port in written if colon and port]
     if not all(0 < port < 2**16 for port in ports):
         raise ValueError("no such port")
@@ -148,26 +170,85 @@ def _quoted(netloc: str) -> str:
     return ":".join(parts) + at + hosts
 
 
-def _sslmode(given: dict[str, str], name: str) -> str | None:
+def _host_from_parameter(netloc: str, given: dict[str, str]) -> str:
+    """Without hosts where the parameter `host` names others: libpq and Prisma prefer it, asyncpg doesn't.
+
+    So it is in every URL for a socket of Cloud SQL. A port of the URL stays, in `given`.
+    """
+    login, at, _ = netloc.rpartition("@")
+    if not given.get("host"):
+        return netloc
+    ports = _ports(netloc)
+    if ports and not given.get("port"):
+        given["port"] = str(ports[0])
+    return login + at
+
+
+def _checked(given: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The parameters as asyncpg spells them, and what is wrong with them: it would say so in odd ways."""
+    found = {key: value for key, value in given.items() if value or key not in ("host", "port", *_WORDS)}
+    problems = []
+    for key, words in _WORDS.items():
+        if key in found:
+            spelt = {word.lower(): word for word in words}.get(found[key].lower())
+            if spelt is None:
+                problems.append(_must_be(key, words))
+            found[key] = spelt or words[0]
+    least, most = (found.get(f"ssl_{end}_protocol_version") for end in ("min", "max"))
+    if not problems and least and most and _TLS_VERSIONS.index(least) > _TLS_VERSIONS.index(most):
+        problems.append("ssl_min_protocol_version must not be above its ssl_max_protocol_version")
+    if "sslmode" in found and found["sslmode"] not in (*_SSLMODES, "no-verify"):
+        problems.append(_must_be("sslmode", (*_SSLMODES, "no-verify")))
+    ssl = found.get("ssl", "").lower()
+    if ssl not in (*_SSL, *_SSLMODES):
+        problems.append(_must_be("ssl", ("true", "false", "no-verify")))
+    certain = found.get("sslrootcert") == "system" or _sslmode(found) in _SSLMODES[3:]
+    if not problems and found.get("sslnegotiation") == "direct" and not certain:
+        problems.append("sslnegotiation=direct needs an sslmode of require, verify-ca or verify-full")
+    hosts = [_bracketed(host.strip()) for host in found.get("host", "").split(",")]
+    if "host" in found and not all(_HOST.fullmatch(host) for host in hosts):
+        problems.append(
+            "host must be one name or path, or several separated by commas, ports being in `port`"
+        )
+    elif "host" in found:
+        found["host"] = ",".join(hosts)
+    ports = found.get("port", "").split(",")
+    if "port" in found and not all(port.isdecimal() and 0 < int(port) < 2**16 for port in ports):
+        problems.append("port must be a number from 1 to 65535, or one for each host")
+    elif "port" in found and "host" in found and len(ports) not in (1, len(hosts)):
+        problems.append(f"port must be one number, or one for each of its {len(hosts)} hosts")
+    if _is_wrong_timeout(found.get("connect_timeout", "")):
+        problems.append(f"connect_timeout must be a number of seconds up to {_MAX_CONNECT_TIMEOUT_S}")
+    return found, problems
+
+
+def _bracketed(host: str) -> str:
+    """An IPv6 address as asyncpg wants it."""
+    return f"[{host}]" if host.count(":") > 1 and host[0] not in "[/" else host
+
+
+def _must_be(key: str, words: Sequence[str]) -> str:
+    return f"{key} must be one of {', '.join(words)}"
+
+
+def _is_wrong_timeout(raw: str) -> bool:
+    try:
+        return bool(raw) and not float(raw) <= _MAX_CONNECT_TIMEOUT_S  # nan isn't
+    except ValueError:
+        return True
+
+
+def _sslmode(given: dict[str, str]) -> str | None:
     mode = given.get("sslmode")
     if mode is None:
         truth = given.get("ssl", "").lower()
-        return {"true": "require", "1": "require", "no-verify": "require"}.get(truth)
-    if mode == "no-verify":  # node-postgres: encrypted, not verified, which libpq calls require
-        return "require"
-    if mode not in _SSLMODES:
-        raise ConfigError(f"cannot use {name}: its sslmode must be one of {', '.join(_SSLMODES)}, no-verify")
-    return mode
+        return _SSL.get(truth, truth)
+    # node-postgres: encrypted, not verified, which libpq calls require
+    return "require" if mode == "no-verify" else mode
 
 
-def _connect_timeout_s(given: dict[str, str], name: str) -> float:
-    raw = given.get("connect_timeout")
-    if not raw:
-        return DEFAULT_CONNECT_TIMEOUT_S
-    try:
-        timeout_s = float(raw)
-    except ValueError:
-        raise ConfigError(f"cannot use {name}: its connect_timeout must be a number of seconds") from None
+def _connect_timeout_s(given: dict[str, str]) -> float:
+    timeout_s = float(given.get("connect_timeout") or 0)
     return timeout_s if timeout_s > 0 else DEFAULT_CONNECT_TIMEOUT_S  # libpq: 0 is no limit
 
 

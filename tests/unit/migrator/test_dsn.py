@@ -4,7 +4,7 @@ import asyncpg.connect_utils
 import pytest
 
 from migrator import dsn, env
-from migrator.errors import ConfigError
+from migrator.errors import ConfigError, Redactor
 
 BASE = "postgresql://bob:s3cret@db.example:5432/shop"
 
@@ -115,9 +115,89 @@ def test_the_connect_timeout_is_ours(query, timeout_s):
     assert dsn.parse(f"{BASE}?{query}", "X").connect_timeout_s == timeout_s
 
 
-def test_a_connect_timeout_that_is_no_number_is_refused():
-    with pytest.raises(ConfigError, match="connect_timeout must be a number"):
-        url_for_asyncpg(f"{BASE}?connect_timeout=soon")
+@pytest.mark.parametrize("raw", ["soon", "nan", "inf", "1e99", "10s"])
+def test_a_connect_timeout_that_is_no_number_is_refused(raw):
+    with pytest.raises(ConfigError, match="its connect_timeout must be a number of seconds up to 3600"):
+        url_for_asyncpg(f"{BASE}?connect_timeout={raw}")
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("target_session_attrs=foo", "target_session_attrs must be one of any, primary, standby, prefer-"),
+        ("sslnegotiation=foo", "sslnegotiation must be one of postgres, direct"),
+        ("sslnegotiation=direct", "sslnegotiation=direct needs an sslmode of require"),
+        ("ssl_min_protocol_version=9", "ssl_min_protocol_version must be one of TLSv1, TLSv1.1, TLSv1.2, "),
+        ("ssl_max_protocol_version=SSLv3", "ssl_max_protocol_version must be one of TLSv1"),
+        (
+            "ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2",
+            "ssl_min_protocol_version must not be above its ssl_max_protocol_version",
+        ),
+        ("gsslib=foo", "gsslib must be one of gssapi, sspi"),
+        ("ssl=on", "ssl must be one of true, false, no-verify"),
+        ("port=abc", "port must be a number from 1 to 65535"),
+        ("port=0", "port must be a number from 1 to 65535"),
+        ("port=99999", "port must be a number from 1 to 65535"),
+        ("host=a,,b", "host must be one name or path, or several separated by commas"),
+        ("host=a:x", "host must be one name or path"),
+        ("host=a,b,c&port=1,2", "port must be one number, or one for each of its 3 hosts"),
+    ],
+)
+def test_a_parameter_with_a_wrong_value_is_refused_by_name_with_what_is_allowed(query, told):
+    with pytest.raises(ConfigError) as caught:
+        dsn.parse(f"{BASE}?{query}", "DIRECT_URL")
+
+    assert str(caught.value).startswith(f"cannot use DIRECT_URL: its {told}")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_all_wrong_parameters_are_in_one_message():
+    with pytest.raises(
+        ConfigError, match=r"its gsslib must be .*; its sslmode must be .*; its port must be "
+    ):
+        url_for_asyncpg(f"{BASE}?sslmode=on&gsslib=x&port=x")
+
+
+@pytest.mark.parametrize(
+    "query", ["port=", "host=", "target_session_attrs=", "krbsrvname=x", "ssl_min_protocol_version=tlsv1.3",
+              "sslnegotiation=direct&sslmode=require", "sslnegotiation=Direct&sslmode=require", "ssl=true&sslnegotiation=direct", "client_encoding=LATIN1"]
+)  # fmt: skip
+def test_what_asyncpg_would_stumble_over_reaches_it_as_it_wants_it(query):
+    assert understood(f"{BASE}?{query}")[0] == [("db.example", 5432)]
+    assert understood(f"{BASE}?{query}")[4].server_settings is None
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses", "place"),
+    [
+        pytest.param(
+            "postgresql://bob:s3cret@localhost/d?host=/cloudsql/p:r:i",
+            ["/cloudsql/p:r:i/.s.PGSQL.5432"], "/cloudsql/p:r:i/d", id="a socket of Cloud SQL",
+        ),
+        pytest.param("postgresql://bob@h:6000/d?host=x", [("x", 6000)], "x/d", id="another host"),
+        pytest.param("postgresql://bob@/d?host=a,b&port=1,2", [("a", 1), ("b", 2)], "a,b/d", id="several"),
+        pytest.param("postgresql://bob@/d?host=a,b&port=7", [("a", 7), ("b", 7)], "a,b/d", id="one port"),
+        pytest.param("postgresql://bob@/d?host=::1", [("::1", 5432)], "[::1]/d", id="IPv6"),
+        pytest.param("postgresql://bob@/d?host=a:7", [("a", 7)], "a:7/d", id="a port with the host"),
+    ],
+)  # fmt: skip
+def test_the_parameter_host_is_preferred_as_libpq_does(text, addresses, place):
+    assert understood(text)[0] == addresses
+    assert dsn.parse(text, "X").place == place
+
+
+def test_the_poolers_port_is_known_as_a_parameter_too():
+    assert dsn.parse("postgresql://bob@/d?host=h&port=6543", "X").pooled
+
+
+def test_the_example_in_the_message_is_itself_a_url_that_is_understood():
+    with pytest.raises(ConfigError) as caught:
+        dsn.parse("localhost/d", "X")
+    masked = Redactor(())(str(caught.value))
+    for message in (str(caught.value), masked):
+        (example,) = [word for word in message.split() if "://" in word]
+
+        assert understood(example)[0] == [("host", 5432)]
 
 
 @pytest.mark.parametrize(
