@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,6 +32,9 @@ _SESSION = {
 # How long the server may take to confirm a rollback, in seconds.
 _ROLLBACK_S = 3.0
 _CLOSE_S = 1.0
+# What a transaction through a pooler can set of what a URL asks for. Its timeouts are ours anyway, and in
+# another role it couldn't write our history.
+_LOCAL = frozenset({"search_path", "timezone", "datestyle", "work_mem", "maintenance_work_mem"})
 # How a lost connection shows. InternalClientError is among them: asyncpg raises it for a query that is
 # sent between the server's last words and the end of the connection.
 _BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -40,10 +43,13 @@ _BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 class DirectTransport:
     """One connection. It is never renewed behind the caller's back: a lease may depend on it."""
 
-    def __init__(self, connection: Connection, *, pooled: bool) -> None:
+    def __init__(
+        self, connection: Connection, *, pooled: bool, local_settings: Mapping[str, str] | None = None
+    ) -> None:
         """Use `connection`; `pooled` if a transaction pooler is at its other end."""
         self._connection = connection
         self.pooled = pooled
+        self.local_settings = local_settings or {}
         self.ended = Ended.UNKNOWN
 
     async def fetch(self, query: str, *arguments: Value) -> list[Row]:
@@ -191,7 +197,8 @@ async def connect(dsn: Dsn, application_name: str) -> AsyncIterator[DirectTransp
     """
     connection, pooled = await _open(dsn, application_name)
     try:
-        yield DirectTransport(connection, pooled=pooled)
+        wanted = {key: value for key, value in dsn.server_settings.items() if pooled and key in _LOCAL}
+        yield DirectTransport(connection, pooled=pooled, local_settings=wanted)
     finally:
         try:
             await connection.close(timeout=_CLOSE_S)
@@ -206,13 +213,20 @@ async def _open(dsn: Dsn, application_name: str) -> tuple[Connection, bool]:
     try:
         if not pooled:
             try:
-                return await _connect(dsn, {**settings, **_SESSION}), False
+                return await _connect(dsn, {**dsn.server_settings, **settings, **_SESSION}), False
             except asyncpg.PostgresError as error:
                 # A pooler refuses startup parameters that it doesn't know (08P01); a server before
                 # PostgreSQL 14 doesn't know the first of ours (42704), or can't do it (22023).
                 if error.sqlstate not in ("08P01", "42704", "22023"):
                     raise
                 pooled = error.sqlstate == "08P01"
+            if pooled and "role" in dsn.server_settings:
+                raise ConfigError(
+                    f"cannot set the role that the URL of {dsn.place} asks for: a transaction pooler answers "
+                    "there; set DIRECT_URL to a direct connection, or log in as that role"
+                )
+            if not pooled:
+                settings = {**dsn.server_settings, **settings}
         return await _connect(dsn, settings), pooled
     except asyncpg.PostgresError as error:
         raise _not_let_in(dsn, error) from error

@@ -19,7 +19,7 @@ _KEPT = frozenset(
     "sslcrl sslpassword sslnegotiation ssl_min_protocol_version ssl_max_protocol_version krbsrvname gsslib "
     "target_session_attrs application_name options".split()
 )
-# Server settings that asyncpg hands on; a transaction pooler refuses them.
+# Server settings. A transaction pooler refuses them for a session, so that each transaction sets them.
 _SERVER_SETTINGS = frozenset(
     "search_path statement_timeout lock_timeout idle_in_transaction_session_timeout timezone datestyle role "
     "work_mem maintenance_work_mem".split()
@@ -60,6 +60,7 @@ class Dsn:
         pooled: The URL says that a transaction pooler answers.
         system_ca: Verify the server against the system's certificates.
         connect_timeout_s: For one attempt to connect.
+        server_settings: What the session, or each transaction through a pooler, is to have set.
         files: Certificates and keys, which must exist.
         ignored: Parameters that mean nothing to us, for a warning.
     """
@@ -70,6 +71,7 @@ class Dsn:
     system_ca: bool
     connect_timeout_s: float
     files: tuple[str, ...]
+    server_settings: Mapping[str, str]
     ignored: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -102,7 +104,7 @@ def parse(url: str, name: str) -> Dsn:
         raise ConfigError(f"cannot use {name}: its {'; its '.join(problems)}")
     ports = _ports(netloc) + [int(port) for port in given.get("port", "").split(",") if port]
     pooled = _POOLER_PORT in ports or given.get("pgbouncer", "").lower() in ("true", "1")
-    wanted = _KEPT - {"options"} if pooled else _KEPT | _SERVER_SETTINGS
+    wanted = _KEPT - {"options"} if pooled else _KEPT
     kept = [(key, value) for key, value in given.items() if key in wanted - {"sslmode", "sslrootcert"}]
     system_ca = given.get("sslrootcert") == "system"
     sslmode = _sslmode(given)
@@ -113,11 +115,12 @@ def parse(url: str, name: str) -> Dsn:
     if sslmode:
         kept.append(("sslmode", sslmode))
     ignored = set(given) - _KEPT - _SERVER_SETTINGS - _DROPPED
+    server_settings = {key: value for key, value in given.items() if key in _SERVER_SETTINGS}
     schema = given.get("schema", "public")
-    if schema != "public" and pooled:
-        ignored.add("schema")
-    elif schema != "public":
-        kept.append(("search_path", '"' + schema.replace('"', '""') + '",public'))
+    if schema != "public":
+        server_settings["search_path"] = '"' + schema.replace('"', '""') + '",public'
+    if pooled:
+        ignored |= given.keys() & {"role", "options"}
     place = _place(netloc, given, parts.path)
     query_text = urlencode(kept, quote_via=quote)
     return Dsn(
@@ -127,6 +130,7 @@ def parse(url: str, name: str) -> Dsn:
         system_ca=system_ca,
         connect_timeout_s=_connect_timeout_s(given),
         files=tuple(value for key, value in kept if key in ("sslrootcert", "sslcert", "sslkey", "sslcrl")),
+        server_settings=server_settings,
         ignored=tuple(sorted(ignored)),
     )
 

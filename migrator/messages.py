@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from migrator import sql
 from migrator.migration import Migration
 from migrator.store import LOCK_NAME, Lease
@@ -14,9 +16,21 @@ LOCK_TIMEOUT_MS = 1000
 class Messages:
     """The messages for one migration under one lease; each is a transaction, sent at once."""
 
-    def __init__(self, schema: str, migration: Migration, lease: Lease, *, pooled: bool) -> None:
-        """Write to our tables in `schema`; `pooled` if a transaction pooler gets the session afterwards."""
+    def __init__(
+        self,
+        schema: str,
+        migration: Migration,
+        lease: Lease,
+        *,
+        pooled: bool,
+        local_settings: Mapping[str, str],
+    ) -> None:
+        """Write to our tables in `schema`; `pooled` if a transaction pooler gets the session afterwards.
+
+        `local_settings` are set for the file's own transaction.
+        """
         self._schema = schema
+        self._local_settings = local_settings
         self._clean = ("clean", "clean_pooled") if pooled else ("clean",)
         self._values: dict[str, sql.Value] = {
             "name": LOCK_NAME,
@@ -32,6 +46,8 @@ class Messages:
     def whole(self, text: str) -> tuple[str, int]:
         """A whole file, and where in the message its text begins."""
         head = self._joined("begin", "fence", "record")
+        for setting, value in self._local_settings.items():
+            head += self._joined("setting", setting=setting, value=value)
         return f"{head}{text}\n;\n{self._joined('guard', *self._clean, 'commit')}", len(head)
 
     def first_step(self) -> str:

@@ -68,8 +68,14 @@ class SqlRunner:
             Unavailable: The connection broke; the outcome is unknown.
         """
         understood = self.check(migration)
-        pooled = self._store.transport.pooled
-        messages = Messages(self._store.schema, migration, lease, pooled=pooled)
+        transport = self._store.transport
+        messages = Messages(
+            self._store.schema,
+            migration,
+            lease,
+            pooled=transport.pooled,
+            local_settings=transport.local_settings,
+        )
         if understood.steps:
             await self._apply_steps(migration, understood, messages, begun)
         else:

@@ -56,6 +56,8 @@ class Transport(Protocol):
 
     # Each transaction may be on another server session: nothing of a session can be relied on.
     pooled: bool
+    # What each transaction must set for itself, where there is no session to have it set.
+    local_settings: Mapping[str, str]
     # What became of the transaction of the last `execute`, if that was cancelled.
     ended: Ended
 

@@ -29,6 +29,10 @@ $fence$;
 insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token)
   values (:filename, :version, :title, :checksum, :holder, :token);
 
+-- setting(setting, value): what the database URL asks for, where a pooler refuses it for the session. Last
+-- before the file, so that nothing of ours depends on it.
+select set_config(:setting, :value, true);
+
 -- guard(version, token): notices a file that ended the transaction it was given: the history row isn't of
 -- this transaction then. (Not a setting: dumps end in RESET ALL.) What the file set for the session must
 -- not reach the next one, nor a pooler's next client; its role goes first, since it may not be allowed to

@@ -134,3 +134,42 @@ async def test_many_queries_at_once_do_not_lose_their_statements(pooled):
     async with asyncio.TaskGroup() as tasks:
         for number in range(8):
             tasks.create_task(ask(number))
+
+
+@pytest.mark.parametrize("told", ["", "&pgbouncer=true"], ids=["detected", "told by the URL"])
+def test_the_schema_and_settings_of_the_url_apply_and_do_not_leak(pooled, database, migrations, told):
+    fetch(database, 'create schema "Shop x"; select 1')
+    directory = migrations(
+        _1_a="create table a (id int);",
+        _2_b="insert into a values (1); create table b as select current_setting('timezone') as zone;",
+    )
+    url = f"{pooled}?schema=Shop%20x&timezone=Asia/Tokyo&statement_timeout=1{told}"
+
+    done = run_migrator(url, directory)
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, "select to_regclass('public.a')") == [(None,)]
+    assert fetch(database, 'select id, zone from "Shop x".a, "Shop x".b') == [(1, "Asia/Tokyo")]
+    assert asyncio.run(_sessions(pooled)) == {("postgres", '"$user", public', "0", "0", 0, 0)}
+
+
+def test_a_role_that_a_pooler_can_not_set_is_not_silently_forgotten(pooled, database, migrations):
+    done = run_migrator(f"{pooled}?role=pg_monitor", migrations(_1_a="select 1;"))
+
+    assert done.returncode == 78
+    assert "cannot set the role that the URL of" in done.stderr
+    assert "set DIRECT_URL to a direct connection" in done.stderr
+
+
+def test_the_schema_of_the_url_applies_on_a_direct_connection(database, migrations):
+    fetch(database, "create schema shop; select 1")
+    directory = migrations(
+        _1_a="create table a (id int);", _2_b="reset all; create index concurrently on a (id);"
+    )
+
+    done = run_migrator(f"{database}?schema=shop", directory)
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, "select to_regclass('shop.a') is not null, to_regclass('public.a')") == [
+        (True, None)
+    ]

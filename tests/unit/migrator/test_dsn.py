@@ -54,20 +54,22 @@ def test_pgbouncer_true_or_port_6543_tells_a_transaction_pooler():
 
 
 def test_prismas_schema_becomes_the_search_path():
-    parameters = understood(f"{BASE}?schema=shop")[4]
-
-    assert parameters.server_settings == {"search_path": '"shop",public'}
-    assert understood(f"{BASE}?schema=public")[4].server_settings is None
+    for query in ("schema=shop", "schema=shop&pgbouncer=true"):
+        assert dsn.parse(f"{BASE}?{query}", "X").server_settings == {"search_path": '"shop",public'}
+        assert understood(f"{BASE}?{query}")[4].server_settings is None
+    assert dsn.parse(f"{BASE}?schema=public", "X").server_settings == {}
 
 
 def test_a_schema_with_quotes_can_not_break_out_of_the_search_path():
-    parameters = understood(BASE + '?schema=a%22,pg_temp;b"')[4]
+    parsed = dsn.parse(BASE + '?schema=a%22,pg_temp;b"', "X")
 
-    assert parameters.server_settings == {"search_path": '"a"",pg_temp;b""",public'}
+    assert parsed.server_settings == {"search_path": '"a"",pg_temp;b""",public'}
 
 
-def test_a_schema_is_not_silently_dropped_on_a_pooler():
-    assert dsn.parse(f"{BASE}?pgbouncer=true&schema=shop", "X").ignored == ("schema",)
+def test_what_a_pooler_makes_impossible_is_not_silently_dropped():
+    parsed = dsn.parse(f"{BASE}?pgbouncer=true&schema=shop&role=x&options=-cy%3Dz&work_mem=1MB", "X")
+
+    assert parsed.ignored == ("options", "role")
 
 
 def test_a_parameter_nobody_knows_is_kept_for_a_warning():
