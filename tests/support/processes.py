@@ -41,7 +41,9 @@ def run_migrator(
     )
 
 
-def start_migrator(url: str, directory: Path | str, **extra: str) -> subprocess.Popen[str]:
+def start_migrator(
+    url: str, directory: Path | str, process_group: int | None = None, **extra: str
+) -> subprocess.Popen[str]:
     """`python -m migrator up`, running."""
     return subprocess.Popen(
         [sys.executable, "-m", "migrator", "up"],
@@ -49,6 +51,7 @@ def start_migrator(url: str, directory: Path | str, **extra: str) -> subprocess.
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        process_group=process_group,
     )
 
 
