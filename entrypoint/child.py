@@ -45,8 +45,13 @@ class Child:
         self._groups = groups
         self.pid = 0
 
-    def start(self, reaper: Reaper, file_actions: tuple[tuple[object, ...], ...] = ()) -> asyncio.Future[int]:
-        """Spawn it; a future of its wait status.
+    def start(
+        self,
+        reaper: Reaper,
+        file_actions: tuple[tuple[object, ...], ...] = (),
+        blocked: frozenset[int] = frozenset(),
+    ) -> asyncio.Future[int]:
+        """Spawn it, with the signals `blocked` that it will unblock itself; a future of its wait status.
 
         Raises:
             OSError: It can't be started.
@@ -54,7 +59,7 @@ class Child:
         env = dict(os.environb)
         env.update((name.encode(), os.fsencode(value)) for name, value in self._extra_env.items())
         stdin = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
-        self.pid = launch.spawn(self._argv, env, frozenset(), (stdin, *file_actions))
+        self.pid = launch.spawn(self._argv, env, blocked, (stdin, *file_actions))
         self._groups.add(self.pid)
         exited = reaper.watch(self.pid)
         exited.add_done_callback(lambda _: self._groups.discard(self.pid))

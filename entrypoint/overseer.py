@@ -54,6 +54,8 @@ class Overseer:
         self._log = log
         self._reaper = Reaper(lambda pid, status: log.debug("orphan.reaped", pid=pid, status=status))
         self._child: Migrator | None = None
+        # Why the private Postgres can't run, once that is certain.
+        self._without_database: str | None = None
         self._stop = asyncio.Event()
         self._end = asyncio.Event()
 
@@ -67,7 +69,7 @@ class Overseer:
         loop.add_reader(REPORT_FD, self._on_orphaned)
         tolerate_full_wakeup_pipe()
         async with asyncio.TaskGroup() as tasks:
-            database = None
+            database: asyncio.Task[str] | None = None
             if self._settings.embedded:  # also where migrations are skipped: it is the app's database
                 database = tasks.create_task(
                     postgres.keep_running(
@@ -77,8 +79,11 @@ class Overseer:
                 )
             migrations = tasks.create_task(self._migrate(), name="migrations")
             stop = tasks.create_task(self._stop.wait(), name="stop")
-            await asyncio.wait({migrations, stop}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Task[Any]] = {migrations, stop, *filter(None, [database])}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             stop.cancel()
+            if database is not None and database.done() and not database.cancelled():
+                self._without_database = database.result()
             migrations.cancel()  # once: a second time would cut off what it does to end well
             await asyncio.wait({migrations})
             if database is not None:  # last: the migrator rolls back first
@@ -104,7 +109,13 @@ class Overseer:
         try:
             await self._attempts()
         except asyncio.CancelledError:
-            if not self._progress.status.settled:
+            if self._without_database is not None and not self._progress.status.settled:
+                reason = shorten.middle(self._without_database, MAX_TEXT_CHARS)
+                failed = replace(
+                    self._progress.status.migration, phase=MigrationPhase.FAILED, error=reason, reason=None
+                )
+                self._progress.report(failed, settled=True, code=EXIT_CONFIG)
+            elif not self._progress.status.settled:
                 said = self._child.last if self._child is not None else None
                 last = said or self._progress.status.migration
                 stopped = Outcome(cause=policy.Cause.STOPPING, code=0, last=last)

@@ -67,3 +67,54 @@ def test_without_its_entrypoint_the_private_postgres_ends(start, state_dir):
 
     wait_until(lambda: not any(one.is_running() for one in others), what="the end of all but the app")
     psutil.Process(application).kill()
+def test_a_private_postgres_that_can_not_run_fails_the_migrations_at_once_with_its_own_reason(
+    start, migrations, state_dir
+):
+    (state_dir / "postgres-data").mkdir()
+    (state_dir / "postgres-data" / "notes.txt").touch()
+    env = {
+        "NODE_ENV": "production",
+        "ENTRYPOINT_STATE_DIR": str(state_dir),
+        "DATABASE_URL": "embedded",
+        "MIGRATIONS_DIR": str(migrations(_1_a="select 1;")),
+    }
+    running = start(["--", *app("wait", "4")], env=env)
+
+    told = running.wait_for_phase("failed", timeout_s=30)["migrations"]["error"]
+
+    assert told.startswith("cannot ")
+    assert "postgres-data" in told
+    assert "remove it, or set ENTRYPOINT_STATE_DIR" in told
+    assert len(running.events("postgres.spawned")) == 1
+    assert [line["reason"] for line in running.events("postgres.failed")] == [told]
+    assert all(line.startswith("{") for line in running.stderr.splitlines())
+    running.send(signal.SIGTERM)
+    assert running.wait(15) == 4
+
+
+def test_a_private_postgres_that_ends_again_and_again_is_given_up_with_its_last_words(
+    start, migrations, state_dir
+):
+    first = start(
+        ["--", *app("wait", "4")],
+        env={"ENTRYPOINT_STATE_DIR": str(state_dir), "DATABASE_URL": "embedded"},
+    )
+    wait_until((state_dir / "postgres" / ".s.PGSQL.5432").exists, what="the server")
+    first.send(signal.SIGTERM)
+    assert first.wait(15) == 4
+    (state_dir / "postgres-data" / "PG_VERSION").write_text("7.4\n")
+    env = {
+        "NODE_ENV": "production",
+        "ENTRYPOINT_STATE_DIR": str(state_dir),
+        "DATABASE_URL": "embedded",
+        "MIGRATIONS_DIR": str(migrations(_1_a="select 1;")),
+    }
+    running = start(["--", *app("wait", "4")], env=env)
+
+    told = running.wait_for_phase("failed", timeout_s=30)["migrations"]["error"]
+
+    assert "it ended 3 times right after its start" in told
+    assert "version 7.4" in told
+    assert "remove" in told
+    running.send(signal.SIGTERM)
+    assert running.wait(15) == 4
