@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migrator import errors, script
+from migrator import unfinished as unfinished_module
 from migrator.errors import Conflict, LeaseLost, MigrationFailed, MigratorError
 from migrator.migration import Migration
 from migrator.script import Script, Statement
@@ -11,6 +12,7 @@ from migrator.transport import DatabaseError, Ended
 NOT_KNOWN = "whether it was rolled back is not known; the next run reads the history before it decides"
 LEASE_LOST = "cannot go on: the migration lock was taken over or removed; trying again"
 
+_SYNTAX_ERROR = "42601"
 _DUPLICATE_KEY = "23505"
 _ENDED_OWN_TRANSACTION = "MG002"
 _NOT_IN_A_BLOCK = "it can't run in a transaction, which can't be told beforehand; apply it by hand"
@@ -66,6 +68,28 @@ def progress(number: int, total: int) -> str:
         return f"none of its {total} statements is done; the next run starts with the first"
     before = "statement 1 is" if number == 2 else f"statements 1 to {number - 1} are"
     return f"of {total} statements, {before} done and on record; the next run goes on with statement {number}"
+
+
+def unfinished(migration: Migration, error: DatabaseError, text: str, start: int, state: str) -> str | None:
+    """What to say of a file that the server couldn't read since something in it has no end; else None.
+
+    Where it noticed is told as well if that is before: the next quote closes what a forgotten one opened.
+    """
+    found = unfinished_module.find(text) if error.sqlstate == _SYNTAX_ERROR else None
+    if found is None:
+        return None
+    at = Located(text=text, offset=found.offset)
+    lines = [f"cannot apply {migration.filename}: {at.where}{found.what} ({error.sqlstate})", f"  {at.shown}"]
+    noticed = (error.position or 0) - 1 - start
+    if 0 <= noticed < len(text.rstrip()) and noticed != found.offset:
+        there = Located(text=text, offset=noticed)
+        # Its own words may quote all that follows, which is ours.
+        said = error.text.split("\n")[0].partition(" at or near ")[0]
+        lines += [
+            f"the server noticed at {there.where}{said}",
+            *([f"  {there.shown}"] if there.shown != at.shown else []),
+        ]
+    return "\n".join([*lines, state])
 
 
 def failure(migration: Migration, error: DatabaseError, located: Located | None, state: str) -> MigratorError:

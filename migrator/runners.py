@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from migrator import errors, failure, script
-from migrator.errors import Conflict, PlanError, Unavailable
+from migrator.errors import Conflict, MigrationFailed, PlanError, Unavailable
 from migrator.log import Log
 from migrator.messages import LOCK_TIMEOUT_MS, Messages
 from migrator.migration import Migration, checksum, read_text
@@ -89,6 +89,9 @@ class SqlRunner:
             head = script.split(message[:start]) or []
             located = failure.locate(error, understood.text, start, len(head))
             state = failure.state_of(error, understood)
+            unfinished = failure.unfinished(migration, error, understood.text, start, state)
+            if unfinished is not None:
+                raise MigrationFailed(unfinished) from error
             raise failure.failure(migration, error, located, state) from error
 
     async def _apply_steps(

@@ -119,3 +119,30 @@ def test_a_schema_with_the_name_of_a_keyword_works(database, migrations):
 
     assert done.returncode == 0, done.stderr
     assert fetch(database, 'select version from "order".migration_history') == [("1",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "select 1;\ninsert into a values ('it''s, oops);\nselect 2;",
+            ["1_a.sql: line 2, column 23: the text in single quotes that begins here has no end: add '"],
+        ),
+        ("select 1;\ndo $b$ begin;\nend", ["1_a.sql: line 2, column 4: the text that begins with $b$ here"]),
+        ("/* a\n /* b */ select 1;", ["1_a.sql: line 1, column 1: the comment that begins here has no end"]),
+        (
+            "create table a (\n b text;\ncreate table c (d int);",
+            [
+                "1_a.sql: line 1, column 16: the parenthesis that opens here is never closed",
+                "the server noticed at line 2, column 8: syntax error",
+            ],
+        ),
+    ],
+)
+def test_what_has_no_end_is_told_where_it_begins_and_without_our_own_sql(database, migrations, text, told):
+    done = run_migrator(database, migrations(_1_a=text))
+
+    assert done.returncode == 1
+    assert [one for one in told if one not in reason(done)] == []
+    assert "guard" not in done.stderr
+    assert reason(done).endswith("rolled back: nothing of this file was applied")
