@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from migrator import errors, script
-from migrator import unfinished as unfinished_module
+import re
+
+from migrator import errors, scan, script
 from migrator.errors import Conflict, LeaseLost, MigrationFailed, MigratorError
 from migrator.migration import Migration
 from migrator.script import Script, Statement
@@ -16,6 +17,14 @@ _SYNTAX_ERROR = "42601"
 _DUPLICATE_KEY = "23505"
 _ENDED_OWN_TRANSACTION = "MG002"
 _NOT_IN_A_BLOCK = "it can't run in a transaction, which can't be told beforehand; apply it by hand"
+# What editors and word processors leave in a text; PostgreSQL takes it for a part of a name.
+_INVISIBLE = {
+    "\ufeff": "byte order mark",
+    "\u200b": "zero-width space",
+    "\u2060": "word joiner",
+    "\u00a0": "no-break space",
+}
+_PSQL_VARIABLE = re.compile(r""":['"]?\w+['"]?""")
 _REMEDIES = {
     "25001": _NOT_IN_A_BLOCK,
     "2D000": _NOT_IN_A_BLOCK,
@@ -30,9 +39,11 @@ class Located:
 
     def __init__(self, *, text: str, statement: Statement | None = None, offset: int | None = None) -> None:
         at = offset if offset is not None else statement.offset if statement else None
+        self.text, self.offset, self.line = text, at, 0
         self.where = self.shown = ""
         if at is not None:
             line, column = script.line_and_column(text, at)
+            self.line = line
             self.where = f"line {line}, column {column}: "
             self.shown = script.shown(text.split("\n")[line - 1])
         if statement is not None:
@@ -75,7 +86,7 @@ def unfinished(migration: Migration, error: DatabaseError, text: str, start: int
 
     Where it noticed is told as well if that is before: the next quote closes what a forgotten one opened.
     """
-    found = unfinished_module.find(text) if error.sqlstate == _SYNTAX_ERROR else None
+    found = scan.unfinished(text) if error.sqlstate == _SYNTAX_ERROR else None
     if found is None:
         return None
     at = Located(text=text, offset=found.offset)
@@ -90,6 +101,22 @@ def unfinished(migration: Migration, error: DatabaseError, text: str, start: int
             *([f"  {there.shown}"] if there.shown != at.shown else []),
         ]
     return "\n".join([*lines, state])
+
+
+def _remedy(error: DatabaseError, located: Located | None) -> str | None:
+    """What to do about it, where that can be told from where it is."""
+    if error.sqlstate != _SYNTAX_ERROR or located is None or located.offset is None:
+        return _REMEDIES.get(error.sqlstate)
+    at = located.text[located.offset :]
+    if command := script.psql_command(at):
+        return command
+    if variable := _PSQL_VARIABLE.match(at):
+        return f"{variable[0]} is a variable of psql, which nobody replaces here; write its value"
+    bare_line = scan.bare(located.text).split("\n")[located.line - 1]
+    for column, character in enumerate(bare_line, 1):
+        if character in _INVISIBLE:
+            return f"column {column} holds a {_INVISIBLE[character]}, which isn't seen; remove it"
+    return None
 
 
 def failure(migration: Migration, error: DatabaseError, located: Located | None, state: str) -> MigratorError:
@@ -116,7 +143,8 @@ def failure(migration: Migration, error: DatabaseError, located: Located | None,
     if located and located.shown:
         lines.append(f"  {located.shown}")
     lines += more
-    if error.sqlstate in _REMEDIES:
-        lines.append(f"remedy: {_REMEDIES[error.sqlstate]}")
+    remedy = _remedy(error, located)
+    if remedy:
+        lines.append(f"remedy: {remedy}")
     lines.append(state)
     return kind("\n".join(lines))

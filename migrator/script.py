@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from migrator import shorten
+from migrator import scan, shorten
 from migrator.errors import PlanError
 from migrator.sql import identifier
 
@@ -70,7 +70,7 @@ class Script:
 # Where none of these occurs, there is nothing but plain statements in the file.
 _WORTH_A_LOOK = re.compile(
     r"\b(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex|concurrently|system|database"
-    r"|tablespace|subscription|lock_timeout)\b|\bfrom\s+stdin\b|^\\",
+    r"|tablespace|subscription|lock_timeout)\b|\bstdin\b|^\s*\\",
     re.IGNORECASE | re.MULTILINE,
 )
 # Statements that begin otherwise are never special; the parser decides about the rest.
@@ -81,9 +81,18 @@ _CANDIDATE = re.compile(
     r"|set\b(?=.*\b(local|lock_timeout)\b)",
     re.IGNORECASE | re.DOTALL,
 )
-_COPY_DATA = re.compile(r"^\s*copy\b[^;]*\bfrom\s+stdin\b", re.IGNORECASE | re.MULTILINE)
+_COPY_DATA = re.compile(r"(?:^|;)\s*(copy\b[^;]*\bfrom\s+stdin\b)", re.IGNORECASE)
 _RESTRICT = re.compile(r"^\\(un)?restrict[ \t]+\w+[ \t]*\r?$", re.MULTILINE)
-_META = re.compile(r"^\\[a-z!?;]+", re.IGNORECASE | re.MULTILINE)
+_META = re.compile(r"\\(?:[a-z_]+\+?|\S?)", re.IGNORECASE)
+# What to do besides removing it.
+_META_REMEDIES = {
+    "use INSERT": ("copy",),
+    "set DATABASE_URL to the database that is meant": ("c", "connect"),
+    "put the SQL of that file here": ("i", "ir", "include", "include_relative"),
+    "write the value where it is used": ("set", "gset"),
+    "end the statement with a semicolon": ("g", "gx"),
+    "write the statements that it would run": ("gexec",),
+}
 _COMMENT_MARK = re.compile(r"/\*|\*/")
 
 _WAYS = {"alone": Way.ALONE, "concurrent": Way.CONCURRENT}
@@ -312,17 +321,25 @@ def _blanked(text: str, statement: Statement) -> str:
 def _without_psql(text: str, filename: str) -> str:
     """Blank out what pg_dump writes for psql alone; refuse what we can't do."""
     text = _RESTRICT.sub(lambda found: " " * len(found[0]), text)
-    copied = _COPY_DATA.search(text)
-    if copied:
-        start = copied.start() + _blank_length(copied[0])
-        raise _copy_refused(text, start, filename)
-    meta = _META.search(text)
-    if meta and split(text[: meta.start()]) is not None:  # else it is inside of a text
-        raise PlanError(
-            f"cannot apply {filename}: {_at(text, meta.start())}: {meta[0]} is a command of psql, not SQL; "
-            "remove it"
-        )
+    bare = scan.bare(text)
+    copied = _COPY_DATA.search(bare)
+    meta = bare.find("\\")  # of no use in SQL itself
+    if meta >= 0 and bare[:meta].rpartition("\n")[2].strip() and scan.unfinished(text):
+        meta = -1  # a forgotten quote turns things round
+    if copied and (meta < 0 or copied.start(1) < meta):
+        raise _copy_refused(text, copied.start(1), filename)
+    if meta >= 0:
+        raise PlanError(f"cannot apply {filename}: {_at(text, meta)}: {psql_command(text[meta:])}")
     return text
+
+
+def psql_command(text: str) -> str | None:
+    """What to say of the command of psql that the text begins with; None if it doesn't."""
+    found = _META.match(text)
+    if found is None:
+        return None
+    more = next((more for more, names in _META_REMEDIES.items() if found[0][1:] in names), None)
+    return f"{found[0]} is a command of psql, not SQL; remove it{f', and {more}' if more else ''}"
 
 
 def _copy_refused(text: str, offset: int, filename: str) -> PlanError:

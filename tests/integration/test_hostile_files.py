@@ -146,3 +146,25 @@ def test_what_has_no_end_is_told_where_it_begins_and_without_our_own_sql(databas
     assert [one for one in told if one not in reason(done)] == []
     assert "guard" not in done.stderr
     assert reason(done).endswith("rolled back: nothing of this file was applied")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "select 1 \\gexec",
+            r"remedy: \gexec is a command of psql, not SQL; remove it, and write the statements",
+        ),
+        ("select :'x';", "remedy: :'x' is a variable of psql, which nobody replaces here; write its value"),
+        (
+            "select 1;\n\ufeffselect 2;",
+            "remedy: column 1 holds a byte order mark, which isn't seen; remove it",
+        ),
+        ("select\u00a01;", "remedy: column 7 holds a no-break space, which isn't seen; remove it"),
+    ],
+)
+def test_what_only_looks_like_sql_is_told_with_a_remedy(database, migrations, text, told):
+    done = run_migrator(database, migrations(_1_a=text))
+
+    assert done.returncode == 1
+    assert told in reason(done)

@@ -170,6 +170,29 @@ def test_another_command_of_psql_is_refused_by_line(command):
         understand(f"select 1;\n{command}\n", "1_a.sql")
 
 
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        (
+            "  \\ir other.sql",
+            r"\ir is a command of psql, not SQL; remove it, and put the SQL of that file here",
+        ),
+        ("\\set x 1", r"\set is a command of psql, not SQL; remove it, and write the value where it is used"),
+        ("\\if true", r"\if is a command of psql, not SQL; remove it"),
+        ("\\.", r"\. is a command of psql, not SQL; remove it"),
+    ],
+)
+def test_what_to_do_about_a_command_of_psql_is_told(command, remedy):
+    with pytest.raises(PlanError) as caught:
+        understand(f"select 1;\n{command}\n", "1_a.sql")
+
+    assert str(caught.value).endswith(f": {remedy}")
+
+
+def test_what_a_forgotten_quote_turns_inside_out_is_no_command():
+    assert not understand("begin; select 'it's \\n'; commit;", "1_a.sql").understood
+
+
 def test_a_backslash_in_a_text_is_no_command():
     text = "insert into a values ('\n\\restrict abc\n\\i other');"
 
@@ -182,10 +205,13 @@ def test_a_backslash_in_a_text_is_no_command():
         pytest.param("select 1;\nCOPY a (x, y) FROM stdin;\n1\tb\n\\.\n", id="with data"),
         pytest.param("select 1;\ncopy a from stdin;\n", id="without data"),
         pytest.param("select 1;\ncopy a\n  from STDIN with (format csv);\n1,2\n\\.\n", id="over two lines"),
+        pytest.param('select 1;\ncopy "a;b" from stdin;\n1\n\\.\n', id="a name with a semicolon"),
+        pytest.param("select 1;\ncopy a from stdin;\nit's\n\\.\n\\i x", id="before another command"),
+        pytest.param("select 1;\n/**/copy a\nfrom\nstdin;\n1\n\\.\n", id="after a comment"),
     ],
 )
 def test_copy_from_stdin_is_refused_by_line(text):
-    with pytest.raises(PlanError, match=r"line 2, column 1: COPY \.\.\. FROM stdin.*use INSERT"):
+    with pytest.raises(PlanError, match=r"line 2, column [15]: COPY \.\.\. FROM stdin.*use INSERT"):
         understand(text, "1_a.sql")
 
 

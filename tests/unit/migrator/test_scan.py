@@ -1,8 +1,8 @@
-"""What a file opens and never closes."""
+"""What is quoted in a text, and what has no end."""
 
 import pytest
 
-from migrator import unfinished
+from migrator import scan
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from migrator import unfinished
     ],
 )
 def test_what_has_no_end_is_told_by_where_it_begins(text, begins_with, told):
-    found = unfinished.find(text)
+    found = scan.unfinished(text)
 
     assert found is not None
     assert text[found.offset :].startswith(begins_with)
@@ -48,4 +48,10 @@ def test_what_has_no_end_is_told_by_where_it_begins(text, begins_with, told):
     ],
 )
 def test_what_ends_is_nothing_to_tell(text):
-    assert unfinished.find(text) is None
+    assert scan.unfinished(text) is None
+
+
+def test_what_is_in_quotes_and_comments_is_blanked_out_and_all_else_stays_in_its_place():
+    text = "select 'a;\n', \"b\" -- c\n, $$d$$ /* e\n */ (f) \\g 'h"
+
+    assert scan.bare(text) == "select ___\n_, ___     \n, _____     \n    (f) \\g __"
