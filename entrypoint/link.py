@@ -45,7 +45,7 @@ class Link:
         }
         try:
             argv = python_module("entrypoint.oversee")
-            self.pid = launch.spawn(argv, env, frozenset(), actions, reset=launch.TERMINAL)
+            self.pid = launch.spawn(argv, env, frozenset(), actions)
         except (OSError, ValueError) as error:
             os.close(read_fd)
             self.ended = True
