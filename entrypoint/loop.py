@@ -81,9 +81,11 @@ class Loop:
 
     def listen(self) -> None:
         """Listen to the signals of `take_signals`, also again after they were blocked or ignored."""
-        for number in self._numbers:
+        # One by one: of several that are pending, the kernel would lay the handlers' frames on top of each
+        # other, so that the one it delivers last runs first.
+        for number in sorted(self._numbers):
             _signal.signal(number, _noted)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._numbers)
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))
 
     def run_once(self) -> None:
         """Wait for whatever comes first, and deal with all that is there."""
