@@ -20,6 +20,14 @@ from tests.support.waiting import wait_until
 AS_PID_1 = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child")
 
 
+def init_command(init: str, *, pid1: bool) -> list[str]:
+    """How our entrypoint, or another init in its place, is called; the app's command follows."""
+    if init == "entrypoint":
+        return [sys.executable, "-m", "entrypoint"]
+    # tini reaps as an ordinary process only if told to; dumb-init can't.
+    return [needs(init), *(["-s"] if init == "tini" and not pid1 else []), "--"]
+
+
 class Running(Entrypoint):
     """An entrypoint whose every circumstance a test can choose; `pid` is its own, not the prefix's."""
 
@@ -31,7 +39,7 @@ class Running(Entrypoint):
         pid1: bool = False,
         env: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
-        python: Sequence[str] = (sys.executable,),
+        init: str = "entrypoint",
         **popen: Any,
     ) -> None:
         self.state_dir = Path((env or {}).get("ENTRYPOINT_STATE_DIR", directory / "state"))
@@ -49,7 +57,7 @@ class Running(Entrypoint):
                 **popen,
             }
             self.process = subprocess.Popen(
-                [*prefix, *python, "-m", "entrypoint", *argv],
+                [*prefix, *init_command(init, pid1=pid1), *argv],
                 env={**clean_env(ENTRYPOINT_STATE_DIR=str(self.state_dir)), **(env or {})},
                 **options,
             )

@@ -124,8 +124,8 @@ class Entrypoint:
             return {}
         return content
 
-    def wait_for_output(self, text: str) -> None:
-        wait_until(lambda: text in self.stdout, what=f"{text!r} on stdout")
+    def wait_for_output(self, text: str, timeout_s: float = 20) -> None:
+        wait_until(lambda: text in self.stdout, timeout_s=timeout_s, what=f"{text!r} on stdout")
 
     def wait_for_event(self, name: str) -> dict[str, Any]:
         return wait_until(lambda: self.events(name), what=f"the event {name}")[-1]

@@ -134,7 +134,7 @@ def test_the_app_starts_before_anything_heavy_is_loaded(start, tmp_path):
         "import sys\n"
         "class Hold:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name in ('asyncio', 'enum', 'signal', 'structlog', 'entrypoint.supervisor'):\n"
+        "        if name in ('entrypoint.init', 'select', 'asyncio', 'enum', 'signal', 'structlog'):\n"
         f"            open({str(fifo)!r}).read()\n"
         "sys.meta_path.insert(0, Hold())\n"
     )
