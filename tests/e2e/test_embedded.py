@@ -67,6 +67,8 @@ def test_without_its_entrypoint_the_private_postgres_ends(start, state_dir):
 
     wait_until(lambda: not any(one.is_running() for one in others), what="the end of all but the app")
     psutil.Process(application).kill()
+
+
 def test_a_private_postgres_that_can_not_run_fails_the_migrations_at_once_with_its_own_reason(
     start, migrations, state_dir
 ):
