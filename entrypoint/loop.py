@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Of a pipe, in signals: 64 KiB are the default, 1 MiB is what a process may have without privileges.
 _WAKE_BYTES = 1024 * 1024
 _F_SETPIPE_SZ = 1031
+# More signals than this at once are a flood: no further ones are taken before these are dealt with. Those
+# wait in the kernel, which merges ordinary ones and makes the sender of queued ones wait (EAGAIN).
+_FLOOD = 4096
 
 READ = select.POLLIN
 WRITE = select.POLLOUT
@@ -108,8 +111,14 @@ class Loop:
         return max(0.0, (first_s - clock()) * 1000 + 1)  # rather late than twice
 
     def _hand_on(self, _events: int) -> None:
-        for number in os.read(self._wake, 65536):
+        numbers = os.read(self._wake, 65536)
+        is_flood = len(numbers) > _FLOOD
+        if is_flood:
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, self._numbers)
+        for number in numbers:
             self._on_signal(number)
+        if is_flood:
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._numbers)
 
 
 def _noted(_number: int, _frame: object) -> None:
