@@ -133,7 +133,9 @@ def start_app(app: App) -> None:
     if env.get(b"LISTEN_PID") == str(os.getpid()).encode():
         # Sockets handed down by systemd are for whoever has this pid (sd_listen_fds(3)): the app.
         argv = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *argv]
-    app.pid = spawn(argv, env, app.inherited_mask)
+    # After a gate we ignore these on our own account.
+    reset = tuple(number for number in TERMINAL if number not in app.inherited_ignored)
+    app.pid = spawn(argv, env, app.inherited_mask, reset=reset)
     app.terminal = share_terminal(app.pid)
 
 
