@@ -47,6 +47,7 @@ class Running(Entrypoint):
         self.stdout_path = directory / "stdout.txt"
         prefix = (*AS_PID_1, *wrapper) if pid1 else wrapper
         self._pid1 = pid1
+        self._init = init
         with self.stderr_path.open("wb") as stderr, self.stdout_path.open("wb") as stdout:
             options: dict[str, Any] = {
                 "stdin": subprocess.DEVNULL,
@@ -76,6 +77,16 @@ class Running(Entrypoint):
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children()
 
+    def settle(self) -> None:
+        """Return once the app has spoken and the init has nothing more to prepare."""
+        wait_until(lambda: self.stdout, what="a word of the app's")
+        if self._init == "entrypoint":
+            self.wait_for_phase("skipped")
+
+    def app(self) -> psutil.Process:
+        """The app's process: the first that was started."""
+        return min(wait_until(self.children, what="the app"), key=lambda one: one.pid)
+
     def migrator(self) -> psutil.Process:
         """The migrator child, once it runs its module."""
 
@@ -91,7 +102,7 @@ class Running(Entrypoint):
         if self.process.poll() is None:
             try:
                 self.send(signal.SIGTERM)
-                self.process.wait(8)
+                self.process.wait(8 if self._init == "entrypoint" else 0.5)
             except (subprocess.TimeoutExpired, ProcessLookupError, AssertionError, psutil.Error):
                 for one in psutil.Process(self.process.pid).children(recursive=True):
                     one.kill()

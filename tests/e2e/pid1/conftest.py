@@ -14,6 +14,8 @@ import pytest
 INITS = ("entrypoint", "tini", "dumb-init")
 
 _OWN_SUSPEND = "on TSTP it sends STOP to the app and stops itself"
+_FORGETFUL = "it unblocks everything in the app and forgets what was ignored"
+_NO_STDIN = "it takes the terminal of a closed standard input for an error"
 _NO_SUBREAPER = "it doesn't make itself the subreaper, so that orphans pass it by unless it is PID 1"
 
 # Case -> init -> why it fails there. A part of the parameters in brackets narrows the case down. Strict:
@@ -23,6 +25,21 @@ KNOWN_TO_FAIL: dict[str, dict[str, str]] = {
     "test_a_fault_signal_kills_us_and_is_not_handed_on": {
         "dumb-init": "it catches faults too, and hands them on instead of ending"
     },
+    "test_sigchld_inherited_as_ignored_doesnt_hide_the_exit_code": {
+        "tini": "the kernel throws the status away, and it waits for ever"
+    },
+    "test_children_from_before_our_start_are_reaped_and_not_taken_for_the_app": {
+        "dumb-init": "it looks for ends only at SIGCHLD, and none comes for a zombie from before"
+    },
+    "test_who_cant_be_started_gives_the_code_of_a_shell_and_its_name": {
+        "dumb-init": "it ends with 2 whatever the reason"
+    },
+    "test_closed_standard_streams_dont_change_the_apps_fate[input]": {"tini": _NO_STDIN},
+    "test_closed_standard_streams_dont_change_the_apps_fate[all]": {"tini": _NO_STDIN},
+    "test_everything_is_inherited_as_by_a_plain_exec": {"dumb-init": _FORGETFUL},
+    "test_a_signal_that_was_ignored_stays_ignored_as_nohup_wants": {"dumb-init": _FORGETFUL},
+    "test_an_orphan_comes_to_us_and_not_to_the_machines_init[ordinary]": {"dumb-init": _NO_SUBREAPER},
+    "test_orphans_in_a_session_of_their_own_are_reaped_as_well[ordinary]": {"dumb-init": _NO_SUBREAPER},
 }
 
 

@@ -12,15 +12,15 @@ from tests.support.processes import REPO, app, clean_env
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 255])
-def test_the_exit_code_is_the_apps(start, pid1, code):
-    running = start(["--", "sh", "-c", f"exit {code}"], pid1=pid1)
+def test_the_exit_code_is_the_apps(start, pid1, init, code):
+    running = start(["sh", "-c", f"exit {code}"], pid1=pid1, init=init)
 
     assert running.wait() == code
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGPIPE, signal.SIGSEGV])
-def test_an_app_killed_by_a_signal_gives_128_plus_its_number(start, pid1, number):
-    running = start(["--", "sh", "-c", f"ulimit -c 0; kill -{int(number)} $$"], pid1=pid1)
+def test_an_app_killed_by_a_signal_gives_128_plus_its_number(start, pid1, init, number):
+    running = start(["sh", "-c", f"ulimit -c 0; kill -{int(number)} $$"], pid1=pid1, init=init)
 
     assert running.wait() == 128 + number
 
@@ -60,40 +60,97 @@ def test_an_app_that_cant_start_gives_one_line_and_the_code_of_a_shell(start, pi
     assert len(running.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "code"), [("no-such-program", 127), ("/etc/passwd", 126)], ids=["not found", "not executable"]
+)
+def test_who_cant_be_started_gives_the_code_of_a_shell_and_its_name(start, pid1, init, command, code):
+    running = start([command, "with", "arguments"], pid1=pid1, init=init)
+
+    assert running.wait(5) == code
+    assert command in running.stderr
+
+
 @pytest.mark.parametrize("in_path", [True, False], ids=["found in PATH", "named by its path"])
-def test_a_script_without_interpreter_line_runs_by_sh(start, tmp_path, in_path):
+def test_a_script_without_interpreter_line_runs_by_sh(start, pid1, init, tmp_path, in_path):
     script = tmp_path / "bin" / "script"
     script.parent.mkdir()
     script.write_text('echo "ran with $1"; exit 4\n')
     script.chmod(0o755)
     env = {"PATH": f"{script.parent}:{os.environ['PATH']}"}
 
-    running = start(["--", "script" if in_path else str(script), "a b"], env=env)
+    running = start(["script" if in_path else str(script), "a b"], pid1=pid1, init=init, env=env)
 
     assert running.wait() == 4
     assert running.stdout == "ran with a b\n"
 
 
-def test_an_app_that_ends_before_the_supervisor_is_up_keeps_its_code_and_is_reported(start):
-    running = start(["--", "sh", "-c", "exit 9"])
+def test_an_app_that_ends_before_the_supervisor_is_up_keeps_its_code_and_is_reported(start, pid1):
+    running = start(["--", "sh", "-c", "exit 9"], pid1=pid1)
 
     assert running.wait() == 9
     assert running.marker()["app"]["status"] == "exited"
     assert running.marker()["app"]["exitCode"] == 9
 
 
-def test_what_an_early_app_left_behind_doesnt_cost_the_grace(start):
-    running = start(["--", "sh", "-c", "sleep 60 & exit 6"], env={"ENTRYPOINT_STOP_GRACE": "9"})
+def test_what_an_early_app_left_behind_doesnt_cost_the_grace(start, pid1):
+    running = start(["--", "sh", "-c", "sleep 60 & exit 6"], pid1=pid1, env={"ENTRYPOINT_STOP_GRACE": "9"})
 
     assert running.wait(timeout_s=5) == 6
 
 
-def test_an_empty_command_is_a_usage_error_of_one_line(start):
-    running = start(["--"])
+EMPTY = {
+    "nothing": ([], "no app given"),
+    "two dashes": (["--"], "no app given"),
+    "an unknown option": (["--no-such-option"], "--no-such-option"),
+}
+
+
+@pytest.mark.parametrize("case", EMPTY)
+def test_no_command_is_a_usage_error_without_a_traceback(start, pid1, case):
+    argv, says = EMPTY[case]
+    running = start(argv, pid1=pid1)
 
     assert running.wait() == 2
-    assert "no app given" in running.stderr
+    assert says in running.stderr
     assert "Traceback" not in running.stderr
+
+
+def test_two_dashes_twice_name_a_program(start, pid1):
+    running = start(["--", "--"], pid1=pid1)
+
+    assert running.wait() == 127
+    assert running.stderr == "entrypoint: cannot start the app '--': not found\n"
+
+
+def test_an_option_of_the_app_isnt_taken_for_ours(start, pid1):
+    running = start(["sh", "-c", "exit 3"], pid1=pid1)
+
+    assert running.wait() == 3
+
+
+REMAPPED = {
+    "a code": ("143=0", "exit 143", 0),
+    "another code": ("143=0", "exit 3", 3),
+    "a signal that we forwarded": ("forwarded=0", "", 0),
+    "a code wins over the rule": ("forwarded=0,143=9", "", 9),
+    "a death that we didn't cause": ("forwarded=0", "kill -TERM $$", 143),
+}
+
+
+@pytest.mark.parametrize("case", REMAPPED)
+def test_exit_codes_are_mapped_as_wished(start, pid1, case):
+    remap, script, code = REMAPPED[case]
+    asked = not script
+    running = start(
+        ["sh", "-c", script or "echo ready; exec sleep 60"], pid1=pid1, env={"ENTRYPOINT_REMAP_EXIT": remap}
+    )
+    if asked:
+        running.wait_for_output("ready")
+        running.send(signal.SIGTERM)
+
+    assert running.wait() == code
+    assert running.marker()["app"]["exitCode"] == code
+    assert running.events("stop.finished")[0]["exit_code"] == code
 
 
 @pytest.mark.parametrize("name", ["=x", "==1"])
@@ -139,24 +196,29 @@ def test_modules_in_the_apps_directory_dont_replace_ours(start, tmp_path):
         (project / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
 
     running = start(app("wait", "3"), cwd=project)
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGTERM)
 
     assert running.wait() == 3
     assert "internal error" not in running.stderr
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_streams_dont_change_the_apps_fate(start, tmp_path, closed):
+@pytest.mark.parametrize(
+    "closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], ids=["input", "output", "errors", "all"]
+)
+def test_closed_standard_streams_dont_change_the_apps_fate(start, pid1, init, closed):
     # The supervisor's own sockets got the numbers 0 to 2, and log lines became signals.
     running = start(
-        ["--", "sleep", "0.6"],
+        ["sleep", "0.6"],
+        pid1=pid1,
+        init=init,
         wrapper=["sh", "-c", f'exec "$@" {closed}', "sh"],
         env={"LOG_LEVEL": "debug"},
     )
 
-    running.wait_for_phase("skipped")
     assert running.wait() == 0
+    if init == "entrypoint":
+        assert running.marker()["migrations"]["phase"] == "skipped"
 
 
 def test_an_app_that_became_root_can_be_out_of_reach_without_harm(start):

@@ -114,7 +114,7 @@ def test_sigterm_inherited_blocked_still_works(start, pid1):
         pid1=pid1,
         preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}),
     )
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGTERM)
 
     assert running.wait() == 0
@@ -155,9 +155,7 @@ def test_a_fault_signal_kills_us_and_is_not_handed_on(start, pid1, init):
         init=init,
         wrapper=["sh", "-c", 'ulimit -c 0; exec "$@"', "sh"],
     )
-    running.wait_for_output("ready")
-    if init == "entrypoint":
-        running.wait_for_phase("skipped")
+    running.settle()
     family = psutil.Process(running.pid).children(recursive=True)
     running.send(signal.SIGSEGV)
     if pid1:
@@ -176,7 +174,7 @@ def test_a_fault_signal_kills_us_and_is_not_handed_on(start, pid1, init):
 def test_a_fault_of_our_own_ends_pid_1_too(start, tmp_path):
     # Not a signal that is sent: null is read, as a bug in C would.
     running = start(app("wait"), pid1=True, env=_crash_on_usr2(tmp_path))
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGUSR2)
 
     assert running.wait() in (-signal.SIGSEGV, 128 + signal.SIGSEGV)
@@ -212,7 +210,7 @@ def test_the_stop_signal_itself_is_a_request_to_stop(start, pid1):
 
 def test_a_wrong_stop_signal_is_said_and_sigterm_works_as_ever(start, pid1):
     running = start(app("wait", "3"), pid1=pid1, env={"ENTRYPOINT_STOP_SIGNAL": "NONSENSE"})
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGTERM)
 
     assert running.wait() == 3
@@ -258,7 +256,7 @@ def test_we_end_with_our_parent_where_that_is_wished(start):
         stdin=subprocess.PIPE,
         env={"ENTRYPOINT_PDEATHSIG": "TERM"},
     )
-    running.wait_for_phase("skipped")
+    running.settle()
     (entrypoint,) = running.children()
     running.process.kill()
     running.process.wait()

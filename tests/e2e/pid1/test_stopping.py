@@ -22,8 +22,7 @@ def _last_line(running):
 
 def test_an_app_that_ignores_sigterm_is_killed_after_the_grace(start, pid1):
     running = start(app("ignore_term"), pid1=pid1, env={"ENTRYPOINT_STOP_GRACE": "0.3"})
-    running.wait_for_output("ready")
-    running.wait_for_phase("skipped")
+    running.settle()
     leader = _leader(running)
     before_s = time.monotonic()
     running.send(signal.SIGTERM)
@@ -48,7 +47,7 @@ def test_an_app_that_ignores_sigterm_is_killed_after_the_grace(start, pid1):
 
 def test_an_obedient_app_leaves_an_account_without_victims(start, pid1):
     running = start(app("wait", "3"), pid1=pid1)
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGTERM)
 
     assert running.wait() == 3
@@ -64,8 +63,8 @@ def test_an_obedient_app_leaves_an_account_without_victims(start, pid1):
 def test_the_whole_group_is_killed_at_the_deadline(start, pid1):
     # The leader goes at once; what it started ignores SIGTERM.
     running = start(app("leave_behind", "stubborn", "wait"), pid1=pid1, env={"ENTRYPOINT_STOP_GRACE": "0.4"})
-    running.wait_for_phase("skipped")
-    (left,) = _app(running).children()
+    running.settle()
+    (left,) = running.app().children()
     running.send(signal.SIGTERM)
 
     assert running.wait(4) == 3
@@ -81,8 +80,8 @@ def test_as_pid_1_whatever_is_left_in_another_session_is_killed_and_named(start)
     running = start(
         app("leave_behind", "stubborn", "elsewhere", "wait"), pid1=True, env={"ENTRYPOINT_STOP_GRACE": "0.4"}
     )
-    running.wait_for_phase("skipped")
-    (left,) = _app(running).children()
+    running.settle()
+    (left,) = running.app().children()
     name = left.name()
     running.send(signal.SIGTERM)
 
@@ -94,8 +93,8 @@ def test_as_pid_1_whatever_is_left_in_another_session_is_killed_and_named(start)
 def test_as_an_ordinary_process_a_daemon_in_its_own_session_survives(start):
     # Where we aren't all of the container, `setsid` is how people say: this one is to stay.
     running = start(app("leave_behind", "stubborn", "elsewhere", "wait"))
-    running.wait_for_phase("skipped")
-    (left,) = _app(running).children()
+    running.settle()
+    (left,) = running.app().children()
     running.send(signal.SIGTERM)
     try:
         assert running.wait(4) == 3
@@ -108,8 +107,7 @@ def test_as_an_ordinary_process_a_daemon_in_its_own_session_survives(start):
 
 def test_an_app_that_left_its_group_is_killed_as_well(start, pid1):
     running = start(app("ignore_term", "elsewhere"), pid1=pid1, env={"ENTRYPOINT_STOP_GRACE": "0.3"})
-    running.wait_for_output("ready")
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGTERM)
 
     assert running.wait(5) == 128 + signal.SIGKILL
@@ -117,8 +115,8 @@ def test_an_app_that_left_its_group_is_killed_as_well(start, pid1):
 
 def test_a_stopped_app_is_continued_so_that_it_can_act_on_the_request(start, pid1):
     running = start(app("wait", "3"), pid1=pid1, env={"ENTRYPOINT_STOP_GRACE": "5"})
-    running.wait_for_phase("skipped")
-    child = _app(running)
+    running.settle()
+    child = running.app()
     child.send_signal(signal.SIGSTOP)
     wait_until(lambda: child.status() == psutil.STATUS_STOPPED, what="the app to stop")
     running.send(signal.SIGTERM)
@@ -129,7 +127,7 @@ def test_a_stopped_app_is_continued_so_that_it_can_act_on_the_request(start, pid
 
 def test_the_grace_begins_with_the_first_sigterm_only_and_status_says_stopping(start, pid1):
     running = start(app("ignore_term"), pid1=pid1, env={"ENTRYPOINT_STOP_GRACE": "1"})
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGTERM)
     before_s = time.monotonic()
     wait_until(lambda: running.marker()["app"]["status"] == "stopping", what="status stopping")
@@ -158,7 +156,7 @@ def test_what_the_app_leaves_in_its_group_is_ended(start, pid1, kind):
 
 def test_leftovers_of_a_stopped_app_get_the_rest_of_the_grace_only(start, pid1):
     running = start(app("leave_behind", "stubborn", "wait"), pid1=pid1, env={"ENTRYPOINT_STOP_GRACE": "0.5"})
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGTERM)
 
     assert running.wait(4) == 3
@@ -168,13 +166,13 @@ def test_leftovers_of_a_stopped_app_get_the_rest_of_the_grace_only(start, pid1):
 def test_the_delay_lets_a_load_balancer_go_first(start, pid1):
     env = {"ENTRYPOINT_STOP_DELAY": "60", "ENTRYPOINT_STOP_GRACE": "5"}
     running = start(app("wait", "3"), pid1=pid1, env=env)
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGTERM)
     wait_until(lambda: running.marker()["app"]["status"] == "stopping", what="status stopping")
 
     assert running.request("/ready")[0] == 503
     assert running.request("/live")[0] == 200
-    assert _app(running).is_running()
+    assert running.app().is_running()
     running.send(signal.SIGTERM)  # who asks twice doesn't want to wait
     assert running.wait(5) == 3
 
@@ -182,7 +180,7 @@ def test_the_delay_lets_a_load_balancer_go_first(start, pid1):
 def test_the_delay_ends_by_itself_and_the_grace_begins_then(start, pid1):
     env = {"ENTRYPOINT_STOP_DELAY": "0.5", "ENTRYPOINT_STOP_GRACE": "0.3"}
     running = start(app("ignore_term"), pid1=pid1, env=env)
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGTERM)
 
     assert running.wait(5) == 128 + signal.SIGKILL
@@ -194,7 +192,7 @@ def test_the_delay_ends_by_itself_and_the_grace_begins_then(start, pid1):
 
 def test_other_signals_pass_during_the_delay(start, pid1):
     running = start(app("print_signals", str(int(END))), pid1=pid1, env={"ENTRYPOINT_STOP_DELAY": "60"})
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGTERM)
     wait_until(lambda: running.marker()["app"]["status"] == "stopping", what="status stopping")
     running.send(signal.SIGHUP)
@@ -269,7 +267,7 @@ def test_a_log_that_cant_be_written_changes_nobodys_fate(start, pid1, kind):
         app("leave_behind", "wait"), pid1=pid1, stderr=write_fd, wrapper=wrapper, env={"LOG_LEVEL": "debug"}
     )
     os.close(write_fd)
-    running.wait_for_phase("skipped")
+    running.settle()
     running.send(signal.SIGHUP)  # a line more; the app dies of it
 
     assert running.wait(5) == 128 + signal.SIGHUP
@@ -281,13 +279,8 @@ def test_a_full_termination_log_changes_nobodys_fate(start, pid1):
     assert running.wait() == 5
 
 
-def _app(running):
-    (found,) = [one for one in running.children() if "entrypoint.oversee" not in one.cmdline()]
-    return found
-
-
 def _leader(running):
-    return _app(running).name()
+    return running.app().name()
 
 
 def _silent_listener():

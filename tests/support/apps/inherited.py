@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import sys
 
@@ -19,10 +20,15 @@ for name in sorted(os.listdir("/proc/self/fd"), key=int):
         pass  # the one that listed them
 found = {
     "blocked": status["SigBlk"],
+    # Without the two that glibc keeps for itself: its posix_spawn ignores them, its start sets them up anew.
+    "ignored": int(status["SigIgn"], 16) & ~(0b11 << 31),
+    "limits": {
+        name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name[:7] == "RLIMIT_"
+    },
     # CPython ignores SIGPIPE and SIGXFSZ by itself, whatever it inherits: see `sh` in the tests.
     "fds": {name: target for name, target in fds.items() if target != f"/proc/{os.getpid()}/fd"},
     "environ": environ,
-    "argv": sys.argv[1:],
+    "argv": [os.fsencode(word).decode("latin-1") for word in sys.argv[1:]],
     "cwd": os.getcwd(),
     "nice": os.nice(0),
     "oom_score_adj": oom_score_adj,
