@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
+import os
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,18 +66,20 @@ def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) 
         PlanError: Two files have one version, or a file can't be read as UTF-8.
     """
     paths: list[Path] = []
+    odd: list[str] = []
     for directory in directories:
         try:
             if chosen and not directory.is_dir():
                 raise ConfigError(
                     f"cannot find the migrations directory {str(directory)!r}: correct MIGRATIONS_DIR"
                 )
-            paths += _files(directory)
+            paths += _files(directory, odd)
             if environment and (directory / environment).is_dir():
-                paths += _files(directory / environment)
+                paths += _files(directory / environment, odd)
         except OSError as error:
             raise ConfigError(
-                f"cannot read the migrations directory {str(directory)!r}: {error.strerror}"
+                f"cannot read the migrations directory {str(directory)!r}: {error.strerror}; make it "
+                f"readable for uid {os.geteuid()}, or correct MIGRATIONS_DIR"
             ) from error
     migrations, skipped = [], []
     for path in paths:
@@ -92,7 +97,7 @@ def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) 
     # By version as text, as the Supabase CLI does (tried with 3.1.0: 1_, 10_, 2_), across directories too.
     migrations.sort(key=lambda migration: (migration.version, migration.filename))
     _refuse_duplicates(migrations)
-    return Found(migrations=tuple(migrations), warnings=_warnings(migrations, skipped))
+    return Found(migrations=tuple(migrations), warnings=_warnings(migrations, skipped, odd))
 
 
 def read_text(path: Path) -> str:
@@ -104,8 +109,10 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise PlanError(f"cannot read {path.name}: {error.strerror}; make it readable") from error
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise PlanError(f"cannot read {path.name}: {_why_unreadable(path, error)}") from error
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise PlanError(f"cannot read {path.name}: it is UTF-32; save it as UTF-8")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or _looks_like_utf16(content):
         raise PlanError(f"cannot read {path.name}: it is UTF-16; save it as UTF-8")
     try:
         text = content.removeprefix(codecs.BOM_UTF8).decode()
@@ -130,12 +137,34 @@ def checksum(text: str) -> str:
     return "sha256:" + hashlib.sha256(meant.encode()).hexdigest()
 
 
-def _files(directory: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in directory.iterdir()
-        if not path.is_dir() and not path.is_fifo() and not path.is_socket()
-    )
+def _why_unreadable(path: Path, error: OSError) -> str:
+    if path.is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+        return f"it is a link to {os.readlink(path)!r}, where nothing is; correct the link or remove it"
+    return f"{error.strerror}; make it readable for uid {os.geteuid()}"
+
+
+def _looks_like_utf16(content: bytes) -> bool:
+    """Without a byte order mark: every second byte of what SQL is mostly made of is 0."""
+    begin = content[:200]
+    return len(begin) > 3 and max(begin[::2].count(0), begin[1::2].count(0)) > len(begin) // 4
+
+
+def _files(directory: Path, odd: list[str]) -> list[Path]:
+    """The files, in order; what has the name of a migration and is something else goes to `odd`.
+
+    What can't be looked at counts as a file: reading it tells why.
+    """
+    found = []
+    for path in sorted(directory.iterdir()):
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            mode = stat.S_IFREG
+        if stat.S_ISREG(mode):
+            found.append(path)
+        elif _NAME.fullmatch(path.name):
+            odd.append(f"{path.name} ({'a directory' if stat.S_ISDIR(mode) else 'a pipe or device'})")
+    return found
 
 
 def _refuse_duplicates(migrations: Iterable[Migration]) -> None:
@@ -149,20 +178,24 @@ def _refuse_duplicates(migrations: Iterable[Migration]) -> None:
             )
 
 
-def _warnings(migrations: Sequence[Migration], skipped: Sequence[str]) -> tuple[str, ...]:
+def _warnings(migrations: Sequence[Migration], skipped: Sequence[str], odd: Sequence[str]) -> tuple[str, ...]:
     warnings = []
+    if odd:
+        warnings.append(
+            f"skipped, since it isn't a file: {_listed(odd)}; put the SQL into a file of that name"
+        )
     if skipped:
         warnings.append(f"skipped, since the name isn't <version>_<description>.sql: {_listed(skipped)}")
     by_number = sorted(migrations, key=lambda migration: int(migration.version))
     if [one.version for one in by_number] != [one.version for one in migrations]:
-        odd = [
+        misplaced = [
             one.filename
             for one, other in zip(migrations, by_number, strict=True)
             if one.version != other.version
         ]
         warnings.append(
             "versions of different lengths: sorted as text, as the Supabase CLI does, not as numbers: "
-            + _listed(odd)
+            + _listed(misplaced)
         )
     return tuple(warnings)
 

@@ -1,6 +1,9 @@
 """Files: which count, in which order, and what identifies their content."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -171,7 +174,7 @@ def test_a_file_that_can_not_be_read_is_told(write):
     directory = write("1_a.sql")
     (directory / "2_b.sql").symlink_to("/nowhere")
 
-    with pytest.raises(PlanError, match=r"cannot read 2_b\.sql: No such file or directory"):
+    with pytest.raises(PlanError, match=r"cannot read 2_b\.sql: it is a link to '/nowhere', where nothing"):
         load(directory)
 
 
@@ -214,3 +217,60 @@ def test_what_may_matter_changes_the_checksum(other):
 def test_a_checksum_names_its_algorithm():
     assert checksum("").startswith("sha256:")
     assert len(checksum("")) == len("sha256:") + 64
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_told_as_such_also_without_a_byte_order_mark(write, encoding):
+    with pytest.raises(PlanError, match=r"cannot read 1_a.sql: it is UTF-16; save it as UTF-8"):
+        load(write("1_a.sql", "select 'größe';\n".encode(encoding)))
+
+
+def test_utf32_is_not_taken_for_utf16(write):
+    with pytest.raises(PlanError, match=r"cannot read 1_a.sql: it is UTF-32; save it as UTF-8"):
+        load(write("1_a.sql", "select 1;".encode("utf-32")))
+
+
+@pytest.mark.parametrize("target", ["/nowhere/1_a.sql", "1_a.sql", "/dev/null/x"])
+def test_a_link_that_leads_nowhere_is_told_with_where_it_should(tmp_path, target):
+    (tmp_path / "1_a.sql").symlink_to(target)
+
+    with pytest.raises(PlanError) as caught:
+        load(tmp_path)
+
+    assert str(caught.value) == (
+        f"cannot read 1_a.sql: it is a link to {target!r}, where nothing is; correct the link or remove it"
+    )
+
+
+def test_what_has_the_name_of_a_migration_and_is_no_file_is_skipped_aloud(write):
+    directory = write("3_c.sql")
+    (directory / "1_a.sql").mkdir()
+    (directory / "2_b.sql").symlink_to("/dev/zero")
+    (directory / "notes").mkdir()
+
+    found = load(directory)
+
+    assert names(found) == ["3_c.sql"]
+    (warning,) = found.warnings
+    assert warning == (
+        "skipped, since it isn't a file: 1_a.sql (a directory), 2_b.sql (a pipe or device); "
+        "put the SQL into a file of that name"
+    )
+
+
+def test_a_file_that_we_may_not_read_is_told_with_for_whom_it_must_be_readable():
+    directory = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))  # tmp_path is closed to anybody but root
+    directory.chmod(0o755)
+    (directory / "1_a.sql").touch(mode=0o200)
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(PlanError) as caught:
+            load(directory)
+        uid = os.geteuid()
+    finally:
+        os.seteuid(before)
+        shutil.rmtree(directory)
+
+    assert str(caught.value) == f"cannot read 1_a.sql: Permission denied; make it readable for uid {uid}"
