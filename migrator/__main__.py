@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import resource
 import signal
 import sys
+from typing import NoReturn
 
 _DEFAULT_NICE = 10
 _DEFAULT_MEMORY_MB = 256
@@ -22,15 +25,87 @@ _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 
 def main() -> None:
     """Run the migrator with `sys.argv`; ends the process."""
-    _give_way()
+    _fill_standard_streams()
+    limit = _give_way()
     _stay_with_parent()
-    from migrator import cli  # late: what it loads is already limited
+    # Made now: when memory is out, there may be none for a text.
+    told = (
+        f"out of memory at {limit // 2**20} MiB; raise MIGRATION_MAX_MEMORY_MB, or a limit of the system's "
+        "(ulimit -d)"
+    )
+    words = (f"migrator: {told}\n".encode(), f'{{"phase":"failed","error":"{told}"}}\n'.encode())
+    report_fd = _number("MIGRATOR_REPORT_FD", -1, range(2**16))
+    try:
+        from migrator import cli  # late: what it loads is already limited
 
-    sys.exit(cli.main(sys.argv[1:]))
+        code = cli.main(sys.argv[1:])
+    except SystemExit as error:  # argparse's
+        code = error.code if isinstance(error.code, int) else 2
+    except Exception as error:
+        if not _is_want_of_memory(error):
+            raise
+        _end_without_memory(words, report_fd)
+    os._exit(code if _flush() else code or 1)
 
 
-def _give_way() -> None:
-    """Let the app have the CPU, the memory, and the kernel's mercy. Wrong values are told later."""
+def _end_without_memory(words: tuple[bytes, bytes], report_fd: int) -> NoReturn:
+    for fd, text in zip((2, report_fd), words, strict=True):
+        try:
+            os.write(fd, text)
+        except OSError:
+            pass
+    os._exit(1)
+
+
+def _is_want_of_memory(error: BaseException | None) -> bool:
+    """MemoryError, or what becomes of it in C and in the loader of libraries, at whatever remove."""
+    while error is not None:
+        if isinstance(error, MemoryError | SystemError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(error, ImportError) and ("allocate memory" in str(error) or "cannot map" in str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _fill_standard_streams() -> None:
+    """Open /dev/null where standard input, output or error came closed.
+
+    The connection to the database would get such a number, and our log lines would go into it.
+    """
+    for fd, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)  # the lowest free number, so this very one
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - for as long as we live
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name of a file mustn't fail for want of a locale
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> bool:
+    """Write what is left, without Python's traceback if that fails; False if somebody wants it in vain."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:  # as with `| head -1`
+        pass
+    except OSError as error:
+        try:
+            os.write(2, f"migrator: cannot write all of the output: {error.strerror}\n".encode())
+        except OSError:
+            pass
+        return False
+    return True
+
+
+def _give_way() -> int:
+    """Let the app have the CPU, the memory, and the kernel's mercy; our limit of memory, in bytes.
+
+    Wrong values are told later.
+    """
     try:
         # Our supervisor may have given way itself.
         already = _number("MIGRATOR_NICE_ALREADY", 0, range(40))
@@ -49,6 +124,7 @@ def _give_way() -> None:
             file.write("1000")
     except OSError:
         pass
+    return resource.getrlimit(resource.RLIMIT_DATA)[0]
 
 
 def _stay_with_parent() -> None:

@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from migrator import direct, embedded, secret_file, variables
+from migrator import direct, embedded, failure, secret_file, variables
 from migrator import log as logs
 from migrator import migration as files
 from migrator.direct import DirectTransport
@@ -91,6 +91,8 @@ class _Session:
         self._holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(3)}"
         self._teller = Teller(_reporter(settings.report_fd, redact))
         self._signal = 0
+        # An answer of the server was too long; asyncpg knows only that the connection is gone.
+        self._out_of_memory = False
 
     def run(self, command: Callable[[], Any]) -> int:
         """Run a coroutine function on uvloop; errors become messages and exit codes."""
@@ -103,6 +105,7 @@ class _Session:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._interrupt, number, task)
             self._watch_supervisor(task)
+            loop.set_exception_handler(self._on_loop_error)
             return int(await command())
 
         try:
@@ -111,12 +114,11 @@ class _Session:
         except asyncio.CancelledError:
             return self._say_aborted()
         except MigratorError as error:
+            if self._out_of_memory and isinstance(error, Unavailable):
+                return self._fail(f"{_out_of_memory(self._teller.report.current)}\n{failure.NOT_KNOWN}", 1)
             return self._fail(str(error), error.exit_code)
         except MemoryError:
-            limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
-            # A supervisor gives us no more than half of what the container has.
-            remedy = "raise MIGRATION_MAX_MEMORY_MB, or give the container more than twice as much memory"
-            return self._fail(f"out of memory at {limit // variables.MIB} MiB; {remedy}", 1)
+            return self._fail(_out_of_memory(self._teller.report.current), 1)
         except Exception as error:  # noqa: BLE001 - a bug of ours: one line, and no secret in it
             place = traceback.extract_tb(error.__traceback__)[-1]
             return self._fail(f"internal error: {error!r} at {place.filename}:{place.lineno}", 1)
@@ -159,13 +161,13 @@ class _Session:
                 "holder": holder.name if holder else None,
                 "migrations": rows,
             }
-            print(json.dumps(document, indent=2))
+            _print(json.dumps(document, indent=2))
             return 0
         for row in rows:
-            print(f"{row['state']:9} {row['executedAt'] or '':24} {row['filename']}")
-        print(f"{len(rows)} migrations, {pending} pending, on {dsn}")
+            _print(f"{row['state']:9} {row['executedAt'] or '':24} {row['filename']}")
+        _print(f"{len(rows)} migrations, {pending} pending, on {dsn}")
         if holder:
-            print(f"{holder.name} has been migrating for {holder.held_s:.0f} s")
+            _print(f"{holder.name} has been migrating for {holder.held_s:.0f} s")
         return 0
 
     @asynccontextmanager
@@ -189,6 +191,14 @@ class _Session:
                     self._teller(MigrationPhase.CONNECTING, reason=str(error))
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LAST_KNOCK_S)
+
+    def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio would print as text, with a traceback."""
+        error = context.get("exception")
+        if isinstance(error, MemoryError):
+            self._out_of_memory = True
+            return
+        self._log.error("loop.failed", reason=f"{context.get('message')}: {error!r}")
 
     def _interrupt(self, number: int, task: asyncio.Task[int]) -> None:
         if not self._signal:
@@ -223,8 +233,12 @@ class _Session:
 
     def _say(self, text: str) -> None:
         """For the person who runs us by hand; under a supervisor stdout belongs to the app."""
-        if self._settings.report_fd is None:
-            print(self._redact(text))
+        if self._settings.report_fd is not None:
+            return
+        try:
+            print(self._redact(text), flush=True)
+        except OSError:  # the log and the exit code tell it as well
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -241,6 +255,24 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="which migrations are applied and which are pending")
     status.add_argument("--json", action="store_true", help="for machines")
     return parser
+
+
+def _out_of_memory(current: str | None) -> str:
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    where = f" while applying {current}" if current else ""
+    # A supervisor gives us no more than half of what the container has.
+    return (
+        f"out of memory at {limit // variables.MIB} MiB{where}; raise MIGRATION_MAX_MEMORY_MB, or give the "
+        "container more than twice as much memory"
+    )
+
+
+def _print(text: str) -> None:
+    """To standard output, if anybody still reads it; `__main__` tells if it is lost."""
+    try:
+        print(text)
+    except OSError:
+        pass
 
 
 def _refuse_settings(error: ConfigError) -> int:

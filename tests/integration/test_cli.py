@@ -326,3 +326,109 @@ def test_a_url_parameter_without_meaning_is_a_warning(database, migrations):
     assert done.returncode == 0
     (warning,) = [line for line in log_lines(done.stderr) if line["event"] == "settings.ignored"]
     assert "colour" in warning["reason"]
+
+
+# What nobody reads, and what has no room
+
+
+def shell(script, database, directory, **env):
+    """What a shell makes of it; $PYTHON is ours."""
+    return subprocess.run(
+        ["sh", "-c", script],
+        env=clean_env(DATABASE_URL=database, MIGRATIONS_DIR=str(directory), PYTHON=sys.executable, **env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("arguments", ["up", "status", "status --json", "--help", "--version"])
+@pytest.mark.parametrize(
+    "where", ["| true", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"], ids=lambda where: where
+)
+def test_whoever_does_not_read_us_gets_no_traceback_and_the_same_exit_code(
+    database, migrations, arguments, where
+):
+    directory = migrations(_1_a="select 1;")
+    # The one code that a pipeline hides goes by the error output's way.
+    done = shell(f"{{ $PYTHON -m migrator {arguments}; echo '{{'$? >&3; }} 3>&2 {where}", database, directory)
+
+    lines = done.stderr.splitlines()
+    assert lines.pop() == "{0"
+    assert [line for line in lines if not line.startswith("{")] == []
+    if arguments == "up":
+        assert fetch(database, "select finished from migrator.migration_history") == [(True,)]
+
+
+def test_a_log_line_never_gets_into_the_connection_where_a_standard_stream_is_closed(database, migrations):
+    directory = migrations(**{f"_{number}_a": "select 1;" for number in range(1, 20)})
+
+    done = shell("exec $PYTHON -m migrator up <&- >&- 2>&-", database, directory, LOG_LEVEL="debug")
+
+    assert done.returncode == 0
+    assert fetch(database, "select count(*) from migrator.migration_history where finished") == [(19,)]
+
+
+def test_on_a_full_disk_the_answer_is_missed_aloud_and_a_migration_is_done_all_the_same(database, migrations):
+    directory = migrations(_1_a="select 1;")
+
+    up = shell("exec $PYTHON -m migrator up >/dev/full", database, directory)
+    status = shell("exec $PYTHON -m migrator status >/dev/full", database, directory)
+
+    assert (up.returncode, [line for line in up.stderr.splitlines() if not line.startswith("{")]) == (0, [])
+    assert status.returncode == 1
+    assert status.stderr == "migrator: cannot write all of the output: No space left on device\n"
+
+
+def test_a_name_that_the_locale_cannot_show_does_not_fail(database, migrations):
+    done = run_migrator(database, migrations(_1_größe="select 1;"), "status", PYTHONIOENCODING="ascii")
+
+    assert done.returncode == 0, done.stderr
+    assert r"1_gr\xf6\xdfe.sql" in done.stdout
+
+
+# Without memory
+
+
+@pytest.mark.parametrize("mib", [4, 10, 14, 16])
+def test_too_little_memory_even_to_load_is_one_message(migrations, mib):
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "migrator", "up"],
+            env=clean_env(
+                DATABASE_URL="postgresql://h/d",
+                MIGRATIONS_DIR=str(migrations(_1_a="select 1;")),
+                MIGRATOR_MEMORY_LIMIT=str(mib * 2**20),
+                MIGRATOR_REPORT_FD=str(write),
+            ),
+            capture_output=True,
+            text=True,
+            pass_fds=[write],
+        )
+        os.close(write)
+        (told,) = [report.decode(line) for line in pipe]
+
+    assert done.returncode == 1
+    assert done.stderr == f"migrator: {told.error}\n"
+    assert f"out of memory at {mib} MiB; raise MIGRATION_MAX_MEMORY_MB" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        pytest.param("select '" + "x" * 60_000_000 + "';", "", id="a huge file"),
+        pytest.param("select repeat('x', 100000000);", " while applying 1_a.sql", id="a huge answer"),
+        pytest.param(
+            "do $$ begin raise exception '%', repeat('x', 100000000); end $$;",
+            " while applying 1_a.sql",
+            id="a huge error",
+        ),
+    ],
+)
+def test_out_of_memory_is_one_message_with_a_remedy_and_not_worth_a_retry(database, migrations, text, where):
+    done = run_migrator(database, migrations(_1_a=text), MIGRATION_MAX_MEMORY_MB="64")
+
+    assert done.returncode == 1
+    assert reasons(done)[-1].startswith(f"out of memory at 64 MiB{where}; raise MIGRATION_MAX_MEMORY_MB")
+    assert all(line.startswith("{") for line in done.stderr.splitlines())
