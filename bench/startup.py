@@ -125,6 +125,7 @@ def _first_answer(
             env["DATABASE_URL"] = database.new_database()
         elif name == NO_MIGRATIONS:
             env["SKIP_MIGRATIONS"] = "true"
+        shutil.rmtree(state, ignore_errors=True)  # a container's file system is fresh
         with rig.on_cpus(here):
             began_s = time.monotonic()
             process = rig.start(commands.get(name) or rig.ours(*app), env=env)

@@ -21,6 +21,10 @@ def main() -> None:
     try:
         launch.fill_standard_streams()
         _forget_working_directory()
+        if app.pid is not None:
+            from entrypoint import patience
+
+            patience.wait_for_processor()
         from entrypoint import init
 
         code = init.main(app)

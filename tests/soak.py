@@ -298,6 +298,8 @@ def _state(pid: int) -> str:
 
 
 def _holds_signals(pid: int) -> bool:
+    if children(pid):  # while it waits with sigtimedwait(2), the kernel shows them as not blocked
+        return True
     for line in _read(f"/proc/{pid}/status").splitlines():
         if line.startswith((b"SigBlk", b"SigCgt")) and int(line.split()[1], 16) >> (signal.SIGUSR1 - 1) & 1:
             return True

@@ -64,7 +64,10 @@ def test_a_signal_as_soon_as_the_app_speaks_is_not_lost(start, pid1, init, trial
 def test_a_signal_right_after_the_start_is_not_lost(start, trial):
     # Not before our first statement: 12 ms of the interpreter's own start can't be helped.
     running = start(["--", "sleep", "30"])
-    wait_until(lambda: _is_held_or_handled(running.pid, signal.SIGTERM), what="the hold")
+    # sigtimedwait(2) shows what it waits for as not blocked: by then the app is there.
+    wait_until(
+        lambda: _is_held_or_handled(running.pid, signal.SIGTERM) or running.children(), what="the hold"
+    )
     running.send(signal.SIGTERM)
 
     assert running.wait(5) == 128 + signal.SIGTERM
@@ -129,6 +132,17 @@ def test_a_real_time_signal_burst_is_not_merged_away(start, pid1, init):
     running.send(signal.SIGTERM)
 
     assert running.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_reaches_an_app_that_leaves_us_no_processor(start, number):
+    one = {min(os.sched_getaffinity(0))}
+    hog = ["--", "sh", "-c", "echo ready; while :; do :; done"]
+    running = start(hog, preexec_fn=lambda: os.sched_setaffinity(0, one))
+    running.wait_for_output("ready")
+    running.send(number)
+
+    assert running.wait(5) == 128 + number
 
 
 def test_a_signal_to_an_app_that_has_just_ended_changes_nothing(start, pid1):
