@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 # Of a pipe, in signals: 64 KiB are the default, 1 MiB is what a process may have without privileges.
 _WAKE_BYTES = 1024 * 1024
+<<<<<<< HEAD
 _F_SETPIPE_SZ = 1031
 # More signals than this at once are a flood: no further ones are taken before these are dealt with. Those
 # wait in the kernel, which merges ordinary ones and makes the sender of queued ones wait (EAGAIN).
 _FLOOD = 4096
+=======
+_DEFAULT_WAKE_BYTES = 65536
+_F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
+>>>>>>> 229707b (Hand on every signal's number even where a million wait)
 
 READ = select.POLLIN
 WRITE = select.POLLOUT
@@ -40,6 +45,9 @@ class Loop:
         self._numbers: frozenset[int] = frozenset()
         self._on_signal: Callable[[int], None] = _ignore
         self._wake = -1
+        self._wake_bytes = _DEFAULT_WAKE_BYTES
+        # Numbers of signals that came since the pipe was read last.
+        self._came: set[int] = set()
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(ready events)` whenever `fd` is ready, until `forget`."""
@@ -67,15 +75,18 @@ class Loop:
         """Call `callback(number)` for each of these signals, in the order of their coming; unblock them.
 
         They go through a pipe, written by CPython's handler: it takes one byte a signal, so that even
-        a burst of real-time signals finds room.
+        a burst of real-time signals finds room. Beyond a million that wait, each number comes at least once.
         """
         self._on_signal = callback
         self._wake, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
         try:
             import fcntl
 
-            fcntl.fcntl(write_fd, _F_SETPIPE_SZ, _WAKE_BYTES)
-        except (ImportError, OSError):  # not Linux, or the user's pipes are full: then it is the default
+            try:
+                fcntl.fcntl(write_fd, _F_SETPIPE_SZ, _WAKE_BYTES)
+            finally:  # the user's pipes may be full: then it is smaller, at worst a page
+                self._wake_bytes = fcntl.fcntl(write_fd, _F_GETPIPE_SZ)
+        except (ImportError, OSError):  # not Linux: then it is the default
             pass
         _signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         self._numbers = numbers
@@ -84,11 +95,17 @@ class Loop:
 
     def listen(self) -> None:
         """Listen to the signals of `take_signals`, also again after they were blocked or ignored."""
+<<<<<<< HEAD
         # One by one: of several that are pending, the kernel would lay the handlers' frames on top of each
         # other, so that the one it delivers last runs first.
         for number in sorted(self._numbers):
             _signal.signal(number, _noted)
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))
+=======
+        for number in self._numbers:
+            _signal.signal(number, self._note)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._numbers)
+>>>>>>> 229707b (Hand on every signal's number even where a million wait)
 
     def run_once(self) -> None:
         """Wait for whatever comes first, and deal with all that is there."""
@@ -111,18 +128,25 @@ class Loop:
         return max(0.0, (first_s - clock()) * 1000 + 1)  # rather late than twice
 
     def _hand_on(self, _events: int) -> None:
+<<<<<<< HEAD
         numbers = os.read(self._wake, 65536)
         is_flood = len(numbers) > _FLOOD
         if is_flood:
             _signal.pthread_sigmask(_signal.SIG_BLOCK, self._numbers)
+=======
+        numbers = os.read(self._wake, self._wake_bytes)  # all of them
+        if len(numbers) >= self._wake_bytes:  # it was full, so of some there is no byte
+            numbers += bytes(self._came - set(numbers))
+        self._came.clear()
+>>>>>>> 229707b (Hand on every signal's number even where a million wait)
         for number in numbers:
             self._on_signal(number)
         if is_flood:
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._numbers)
 
-
-def _noted(_number: int, _frame: object) -> None:
-    """The byte in the pipe is what counts; without a handler there would be none."""
+    def _note(self, number: int, _frame: object) -> None:
+        """The byte in the pipe is what counts; without a handler there would be none."""
+        self._came.add(number)
 
 
 def _ignore(_number: int) -> None:

@@ -1,5 +1,6 @@
 """Signals reach the app, each once, at whatever moment they come."""
 
+import os
 import signal
 import subprocess
 
