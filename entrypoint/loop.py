@@ -15,17 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Of a pipe, in signals: 64 KiB are the default, 1 MiB is what a process may have without privileges.
-_WAKE_BYTES = 1024 * 1024
-<<<<<<< HEAD
-_F_SETPIPE_SZ = 1031
+# pipe(7): a pipe's size, and the most that one without privileges may have.
+_DEFAULT_WAKE_BYTES, _MOST_WAKE_BYTES = 65536, 1024 * 1024
+_F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
 # More signals than this at once are a flood: no further ones are taken before these are dealt with. Those
 # wait in the kernel, which merges ordinary ones and makes the sender of queued ones wait (EAGAIN).
 _FLOOD = 4096
-=======
-_DEFAULT_WAKE_BYTES = 65536
-_F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
->>>>>>> 229707b (Hand on every signal's number even where a million wait)
 
 READ = select.POLLIN
 WRITE = select.POLLOUT
@@ -45,7 +40,8 @@ class Loop:
         self._numbers: frozenset[int] = frozenset()
         self._on_signal: Callable[[int], None] = _ignore
         self._wake = -1
-        self._wake_bytes = _DEFAULT_WAKE_BYTES
+        # Of the pipe, in signals.
+        self._wake_bytes = 0
         # Numbers of signals that came since the pipe was read last.
         self._came: set[int] = set()
 
@@ -74,20 +70,12 @@ class Loop:
     def take_signals(self, numbers: frozenset[int], callback: Callable[[int], None]) -> None:
         """Call `callback(number)` for each of these signals, in the order of their coming; unblock them.
 
-        They go through a pipe, written by CPython's handler: it takes one byte a signal, so that even
-        a burst of real-time signals finds room. Beyond a million that wait, each number comes at least once.
+        They go through a pipe, written by CPython's handler, with room for all that the kernel may have to
+        deliver at once. Where that can't be had, each number comes at least once.
         """
         self._on_signal = callback
         self._wake, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
-        try:
-            import fcntl
-
-            try:
-                fcntl.fcntl(write_fd, _F_SETPIPE_SZ, _WAKE_BYTES)
-            finally:  # the user's pipes may be full: then it is smaller, at worst a page
-                self._wake_bytes = fcntl.fcntl(write_fd, _F_GETPIPE_SZ)
-        except (ImportError, OSError):  # not Linux: then it is the default
-            pass
+        self._wake_bytes = _make_room(write_fd)
         _signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         self._numbers = numbers
         self.watch(self._wake, READ, self._hand_on)
@@ -95,17 +83,11 @@ class Loop:
 
     def listen(self) -> None:
         """Listen to the signals of `take_signals`, also again after they were blocked or ignored."""
-<<<<<<< HEAD
         # One by one: of several that are pending, the kernel would lay the handlers' frames on top of each
         # other, so that the one it delivers last runs first.
         for number in sorted(self._numbers):
-            _signal.signal(number, _noted)
-            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))
-=======
-        for number in self._numbers:
             _signal.signal(number, self._note)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._numbers)
->>>>>>> 229707b (Hand on every signal's number even where a million wait)
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))
 
     def run_once(self) -> None:
         """Wait for whatever comes first, and deal with all that is there."""
@@ -128,17 +110,13 @@ class Loop:
         return max(0.0, (first_s - clock()) * 1000 + 1)  # rather late than twice
 
     def _hand_on(self, _events: int) -> None:
-<<<<<<< HEAD
-        numbers = os.read(self._wake, 65536)
-        is_flood = len(numbers) > _FLOOD
-        if is_flood:
-            _signal.pthread_sigmask(_signal.SIG_BLOCK, self._numbers)
-=======
         numbers = os.read(self._wake, self._wake_bytes)  # all of them
         if len(numbers) >= self._wake_bytes:  # it was full, so of some there is no byte
             numbers += bytes(self._came - set(numbers))
         self._came.clear()
->>>>>>> 229707b (Hand on every signal's number even where a million wait)
+        is_flood = len(numbers) > _FLOOD
+        if is_flood:
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, self._numbers)
         for number in numbers:
             self._on_signal(number)
         if is_flood:
@@ -147,6 +125,26 @@ class Loop:
     def _note(self, number: int, _frame: object) -> None:
         """The byte in the pipe is what counts; without a handler there would be none."""
         self._came.add(number)
+
+
+def _make_room(pipe_fd: int) -> int:
+    """Let a pipe hold as many signals as the kernel queues for us; its size in bytes.
+
+    Not more: all pipes of a user together get 64 MiB in a machine (pipe(7)), and the app has pipes, too.
+    """
+    try:
+        import fcntl
+        import resource
+
+        size: int = fcntl.fcntl(pipe_fd, _F_GETPIPE_SZ)
+        pending, _ = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    except (ImportError, OSError, AttributeError):  # not Linux
+        return _DEFAULT_WAKE_BYTES
+    wanted = _MOST_WAKE_BYTES if pending < 0 else min(pending, _MOST_WAKE_BYTES)
+    try:
+        return fcntl.fcntl(pipe_fd, _F_SETPIPE_SZ, wanted) if wanted > size else size
+    except OSError:  # those 64 MiB are used up
+        return size
 
 
 def _ignore(_number: int) -> None:

@@ -9,8 +9,8 @@ FLOODED = """
 import ctypes, os, resource, signal
 from entrypoint import loop as loops
 
-# The same proportions as in earnest, but smaller: the pipe has more room than the kernel's queue.
-loops._WAKE_BYTES, loops._FLOOD = 4096, 100
+# The same proportions as in earnest, but smaller: the pipe (64 KiB) has more room than the kernel's queue.
+loops._FLOOD = 100
 _, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
 resource.setrlimit(resource.RLIMIT_SIGPENDING, (3000, hard))
 libc = ctypes.CDLL(None)
@@ -28,7 +28,7 @@ def take(taken):
     global came
     came += 1
     if came == 1:
-        send(20_000)
+        send(100_000)
 
 signal.pthread_sigmask(signal.SIG_BLOCK, {number})
 send(200)
