@@ -295,9 +295,14 @@ def _not_let_in(dsn: Dsn, error: asyncpg.PostgresError) -> MigratorError:
     kind = errors.from_sqlstate(error.sqlstate)
     if "max clients reached" in said or "MaxClients" in said:  # Supavisor gives it as XX000
         kind = Unavailable
-    if kind is errors.MigrationFailed:
+    # PgBouncer has one code for everything, also for what no retry can help.
+    refused = error.sqlstate == "08P01" and ("does not exist" in said or "authentication failed" in said)
+    if kind is errors.MigrationFailed or refused:
         kind = ConfigError
     remedy = "check user, password and database name" if kind is ConfigError else "try again later"
+    if "pg_hba.conf" in said:
+        remedy = "let the server's pg_hba.conf admit us, or check user, database name and sslmode"
+    remedy = remedy if error.sqlstate == "42501" else errors.REMEDIES.get(error.sqlstate or "", remedy)
     return kind(f"cannot connect to {dsn.place}: {said} ({error.sqlstate}); {remedy}")
 
 

@@ -70,6 +70,8 @@ RETRYABLE_EXITS = frozenset(kind.exit_code for kind in MigratorError.__subclasse
 _BY_SQLSTATE: dict[str, type[MigratorError]] = {
     "MG001": LeaseLost,
     "08": Unavailable,
+    "25006": Unavailable,  # read-only: a standby, for as long as a failover takes
+    "53200": Unavailable,  # the server is out of memory
     "53300": Unavailable,  # too many connections
     "57P01": Unavailable,  # admin shutdown
     "57P02": Unavailable,  # crash shutdown
@@ -80,6 +82,22 @@ _BY_SQLSTATE: dict[str, type[MigratorError]] = {
     "55P03": Conflict,  # lock timeout
     "28": ConfigError,  # wrong user, password or pg_hba.conf
     "3D000": ConfigError,  # no such database
+}
+
+
+# What a person can do, by code. What is only so inside of a migration is in `failure`.
+REMEDIES: dict[str, str] = {
+    "25006": "the database is read-only, as a standby is, or one whose disk is full; point the URL at the "
+    "primary (target_session_attrs=read-write finds it among several hosts)",
+    "40001": "run it when less is going on, or make the migration smaller",
+    "40P01": "it and others waited for each other; run it when less is going on, or make it smaller",
+    "42501": "give the role the right to",
+    "53100": "the server's disk is full; free or add space",
+    "53200": "the server is out of memory; give it more, or make the migration smaller",
+    "53300": "close connections that nobody uses, or raise the limit of the server, database or role",
+    "53400": "raise that limit of the server, or make the migration smaller",
+    "55000": "check that the database accepts connections (ALTER DATABASE ... ALLOW_CONNECTIONS true)",
+    "57014": "a statement_timeout that the file sets, or somebody with pg_cancel_backend, stopped it",
 }
 
 

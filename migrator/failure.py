@@ -13,6 +13,8 @@ from migrator.transport import DatabaseError, Ended
 NOT_KNOWN = "whether it was rolled back is not known; the next run reads the history before it decides"
 LEASE_LOST = "cannot go on: the migration lock was taken over or removed; trying again"
 
+_READ_ONLY = "25006"
+_OUT_OF_MEMORY = "53200"
 _SYNTAX_ERROR = "42601"
 _DUPLICATE_KEY = "23505"
 _ENDED_OWN_TRANSACTION = "MG002"
@@ -31,6 +33,7 @@ _REMEDIES = {
     "55P04": "a new enum value can't be used in the file that adds it; use it in a later file",
     "55P03": "somebody holds the lock; see pg_stat_activity",
     "42501": "give the migrating role the right to do this",
+    "55000": "",  # the message of so many things that none of them can be meant
 }
 
 
@@ -105,8 +108,12 @@ def unfinished(migration: Migration, error: DatabaseError, text: str, start: int
 
 def _remedy(error: DatabaseError, located: Located | None) -> str | None:
     """What to do about it, where that can be told from where it is."""
+    if error.sqlstate == _READ_ONLY and located is not None:
+        return "the file made its transaction read-only; remove that"
+    if error.sqlstate in _REMEDIES:
+        return _REMEDIES[error.sqlstate]
     if error.sqlstate != _SYNTAX_ERROR or located is None or located.offset is None:
-        return _REMEDIES.get(error.sqlstate)
+        return errors.REMEDIES.get(error.sqlstate)
     at = located.text[located.offset :]
     if command := script.psql_command(at):
         return command
@@ -136,6 +143,9 @@ def failure(migration: Migration, error: DatabaseError, located: Located | None,
         return LeaseLost(LEASE_LOST)
     # A role or a peer that is named inside of a migration isn't our setting, nor our connection.
     if kind in (errors.ConfigError, LeaseLost) or error.sqlstate.startswith("08"):
+        kind = MigrationFailed
+    # The file's own wish, and what it needs itself (locks, mostly): the next time would be the same.
+    if error.sqlstate in (_READ_ONLY, _OUT_OF_MEMORY) and located is not None:
         kind = MigrationFailed
     lines = [
         f"cannot apply {migration.filename}: {located.where if located else ''}{first} ({error.sqlstate})"

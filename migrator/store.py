@@ -161,5 +161,5 @@ def _translated(error: DatabaseError, wanted: str) -> MigratorError:
     if error.sqlstate == "42501":
         kind = errors.ConfigError
     first = error.text.split("\n", 1)[0]
-    remedy = "; give the role the right to" if kind is errors.ConfigError else ""
-    return kind(f"cannot {wanted}: {first} ({error.sqlstate}){remedy}")
+    remedy = errors.REMEDIES.get(error.sqlstate)
+    return kind(f"cannot {wanted}: {first} ({error.sqlstate}){f'; {remedy}' if remedy else ''}")

@@ -432,3 +432,80 @@ def test_out_of_memory_is_one_message_with_a_remedy_and_not_worth_a_retry(databa
     assert done.returncode == 1
     assert reasons(done)[-1].startswith(f"out of memory at 64 MiB{where}; raise MIGRATION_MAX_MEMORY_MB")
     assert all(line.startswith("{") for line in done.stderr.splitlines())
+
+
+# What the server says, in one line with a remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "set statement_timeout = '50ms'; select pg_sleep(5);",
+            "remedy: a statement_timeout that the file sets, or somebody with pg_cancel_backend, stopped it",
+        ),
+        (
+            "set transaction read only; create table a ();",
+            "remedy: the file made its transaction read-only; remove that",
+        ),
+        (
+            "set temp_file_limit = '100kB'; select count(*) from (select generate_series(1, 900000) x order by 1) y;",
+            "remedy: raise that limit of the server, or make the migration smaller",
+        ),
+        (
+            "do $$ begin raise 'no space left' using errcode = '53100'; end $$;",
+            "remedy: the server's disk is full; free or add space",
+        ),
+        (
+            "do $$ begin raise 'out of shared memory' using errcode = '53200'; end $$;",
+            "remedy: the server is out of memory; give it more, or make the migration smaller",
+        ),
+    ],
+)
+def test_what_a_migration_can_not_do_twice_either_is_1_with_a_remedy(database, migrations, text, told):
+    done = run_migrator(database, migrations(_1_a=text))
+
+    assert done.returncode == 1
+    assert told in reasons(done)[-1].splitlines()
+    assert reasons(done)[-1].endswith("rolled back: nothing of this file was applied")
+
+
+def test_a_database_that_is_read_only_is_69_with_a_remedy(database, migrations):
+    directory = migrations(_1_a="create table a ();")
+    name = database.rsplit("/", 1)[1]
+    fetch(database, f"alter database {name} set default_transaction_read_only = on; select 1")
+    first = run_migrator(database, directory)
+    fetch(f"{database}?options=-cdefault_transaction_read_only%3Doff",
+          f"alter database {name} reset default_transaction_read_only; select 1")  # fmt: skip
+    run_migrator(database, directory)
+    fetch(database, f"alter database {name} set default_transaction_read_only = on; select 1")
+    migrations(_2_b="create table b ();")
+    later = run_migrator(database, directory)
+
+    for done in (first, later):
+        assert done.returncode == 69
+        assert "(25006); the database is read-only" in reasons(done)[-1]
+        assert "target_session_attrs=read-write" in reasons(done)[-1]
+
+
+def test_too_many_connections_are_69_with_a_remedy(postgres, database, migrations):
+    directory = migrations(_1_a="select 1;")
+    name = f"limited_{database.rsplit('_', 1)[1]}"
+    fetch(postgres.url, f"create role {name} login connection limit 0; select 1")
+    try:
+        done = run_migrator(database.replace("postgres@", f"{name}@"), directory)
+    finally:
+        fetch(postgres.url, f"drop role {name}; select 1")
+
+    assert done.returncode == 69
+    assert "(53300); close connections that nobody uses, or raise the limit" in reasons(done)[-1]
+
+
+def test_a_database_that_lets_nobody_in_is_78_with_a_remedy(postgres, database, migrations):
+    name = database.rsplit("/", 1)[1]
+    fetch(postgres.url, f"alter database {name} allow_connections false; select 1")
+
+    done = run_migrator(database, migrations(_1_a="select 1;"))
+
+    assert done.returncode == 78
+    assert "ALLOW_CONNECTIONS true" in reasons(done)[-1]

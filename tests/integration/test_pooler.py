@@ -173,3 +173,14 @@ def test_the_schema_of_the_url_applies_on_a_direct_connection(database, migratio
     assert fetch(database, "select to_regclass('shop.a') is not null, to_regclass('public.a')") == [
         (True, None)
     ]
+
+
+@pytest.mark.parametrize("wrong", ["database", "user"])
+def test_what_no_retry_can_help_is_configuration_also_behind_the_poolers_one_code(pooled, migrations, wrong):
+    url = f"{pooled}_nope" if wrong == "database" else pooled.replace("postgres@", "nobody_here:s3cret@")
+
+    done = run_migrator(url, migrations(_1_a="select 1;"))
+
+    assert done.returncode == 78
+    assert "(08P01); check user, password and database name" in done.stderr
+    assert "s3cret" not in done.stderr
