@@ -40,7 +40,10 @@ def main(arguments: list[str]) -> int:
     if "--healthcheck" in arguments:
         # Docker reserves exit code 2, which argparse uses for bad usage.
         parser.error = _unhealthy  # type: ignore[method-assign]
-    options = parser.parse_args([word for word in arguments if word != "--"])
+    try:
+        options = parser.parse_args([word for word in arguments if word != "--"])
+    finally:  # --help ends here
+        _flush()
     if options.healthcheck:
         return _healthcheck()
     if options.status:
@@ -53,7 +56,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _unhealthy(message: str) -> NoReturn:
-    sys.stderr.write(f"entrypoint: {message}\n")
+    launch.say(message)
     sys.exit(1)
 
 
@@ -62,9 +65,9 @@ def _healthcheck() -> int:
         code, body = _ask()
         health = _parse(body)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        print(f"unhealthy: {_reason(error)}")
+        _answer(f"unhealthy: {_reason(error)}")
         return 1
-    print(f"{'healthy' if code == 200 else 'unhealthy'}: {_summary(health)}")
+    _answer(f"{'healthy' if code == 200 else 'unhealthy'}: {_summary(health)}")
     return 0 if code == 200 else 1
 
 
@@ -73,10 +76,28 @@ def _status(*, as_json: bool) -> int:
         _, body = _ask()
         health = _parse(body)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        sys.stderr.write(f"entrypoint: cannot ask the running entrypoint: {_reason(error)}\n")
+        launch.say(f"cannot ask the running entrypoint: {_reason(error)}")
         return 1
-    print(body.decode().rstrip("\n") if as_json else _summary(health))
+    _answer(body.decode().rstrip("\n") if as_json else _summary(health))
     return 0
+
+
+def _answer(text: str) -> None:
+    """To standard output; where nobody reads it, the exit code still tells."""
+    try:
+        print(text)
+    except OSError:
+        pass
+    _flush()
+
+
+def _flush() -> None:
+    """Now: at our end Python would do it with a traceback."""
+    try:
+        if sys.stdout is not None:  # it was closed when we started
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _ask() -> tuple[int, bytes]:

@@ -178,3 +178,24 @@ def test_a_wrong_option_is_a_usage_error_without_a_traceback(arguments):
 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("where", [">/dev/full", "| true", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("arguments", ["--healthcheck", "--status", "--version", "--help"])
+def test_an_answer_that_nobody_takes_makes_no_traceback_and_the_exit_code_still_tells(
+    start, arguments, where
+):
+    running = start(app("wait"))
+    running.wait_for_phase("skipped")
+
+    done = subprocess.run(
+        ["sh", "-c", f"{{ $PYTHON -m entrypoint {arguments}; echo $? >&3; }} 3>&2 {where}"],
+        env=clean_env(ENTRYPOINT_STATE_DIR=str(running.state_dir), PYTHON=sys.executable),
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+    assert done.stderr.splitlines()[-1] == "0"
+    assert "Error" not in done.stderr  # argparse gives its help there if there is no other place
