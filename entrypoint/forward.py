@@ -77,7 +77,10 @@ class Forwarder:
                 return
             self._set_deadline()
         elif self._delayed:  # who asks twice doesn't want to wait
+            is_the_same = number == self._delayed
             self._end_delay()
+            if is_the_same:
+                return  # one, as the kernel makes of a signal that is pending; many an app breaks off at the second
         self._deliver(number)
 
     def _end_delay(self) -> None:

@@ -165,16 +165,20 @@ def test_leftovers_of_a_stopped_app_get_the_rest_of_the_grace_only(start, pid1):
 
 def test_the_delay_lets_a_load_balancer_go_first(start, pid1):
     env = {"ENTRYPOINT_STOP_DELAY": "60", "ENTRYPOINT_STOP_GRACE": "5"}
-    running = start(app("wait", "3"), pid1=pid1, env=env)
+    running = start(app("print_signals", str(int(END))), pid1=pid1, env=env)
     running.settle()
     running.send(signal.SIGTERM)
     wait_until(lambda: running.marker()["app"]["status"] == "stopping", what="status stopping")
 
     assert running.request("/ready")[0] == 503
     assert running.request("/live")[0] == 200
-    assert running.app().is_running()
+    assert running.stdout == "ready\n"
     running.send(signal.SIGTERM)  # who asks twice doesn't want to wait
-    assert running.wait(5) == 3
+    running.wait_for_output("got 15\n")
+    running.send(END)
+    assert running.wait(5) == 0
+    # Many an app breaks off at the second.
+    assert [one["signal"] for one in _last_line(running)["signals"]].count("SIGTERM") == 1
 
 
 def test_the_delay_ends_by_itself_and_the_grace_begins_then(start, pid1):
