@@ -150,10 +150,10 @@ def test_a_pid_1_that_fails_later_leaves_the_app_alone_and_ends_its_own_children
         "NODE_ENV": "production",
         "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
         "MIGRATIONS_DIR": str(tmp_path / "m"),
-        "MIGRATION_RETRY_DELAY": "60",
     }
     running = start(app("print_signals", str(int(signal.SIGUSR1))), pid1=pid1, env=env)
-    running.wait_for_phase("retrying")
+    running.wait_for_output("ready")
+    running.wait_for_phase("connecting")
     (overseer,) = [one for one in running.children() if "entrypoint.oversee" in one.cmdline()]
     (tmp_path / "now").touch()
     running.send(signal.SIGHUP)  # for the loop to come round

@@ -252,7 +252,7 @@ def test_rewriting_replaces_drops_and_wins_over_the_stop_signal(start, pid1):
 def test_the_signal_group_setting_decides_who_gets_them(start, pid1, to, count):
     # Two processes of one group, and each says what it gets.
     pair = ["sh", "-c", '"$@" & exec "$@"', "sh", *app("print_signals", str(int(END)))]
-    running = start(pair, pid1=pid1, env={"ENTRYPOINT_SIGNAL_GROUP": to})
+    running = start(pair, pid1=pid1, env={"ENTRYPOINT_SIGNAL_GROUP": to, "ENTRYPOINT_STOP_GRACE": "0.3"})
     wait_until(lambda: running.stdout.count("ready") == 2, what="both")
     running.send(signal.SIGHUP)
     wait_until(lambda: running.stdout.count("got 1\n") == count, what="SIGHUP")

@@ -274,7 +274,10 @@ def test_log_lines_on_a_terminal_are_for_eyes(on_terminal):
 
 def _named(name, running):
     """A process below ours; None if there is none of that name."""
-    found = [
-        one for one in psutil.Process(running.process.pid).children(recursive=True) if one.name() == name
-    ]
-    return found[0] if found else None
+    for one in psutil.Process(running.process.pid).children(recursive=True):
+        try:
+            if one.name() == name:
+                return one
+        except psutil.NoSuchProcess:
+            pass
+    return None
