@@ -80,7 +80,7 @@ class Forwarder:
             is_the_same = number == self._delayed
             self._end_delay()
             if is_the_same:
-                return  # one, as the kernel makes of a signal that is pending; many an app breaks off at the second
+                return  # one, as the kernel makes of two pending ones: many an app breaks off at the second
         self._deliver(number)
 
     def _end_delay(self) -> None:
