@@ -133,6 +133,18 @@ def test_names_in_scrub_env_are_kept_from_the_app_but_not_from_us(start, pid1):
     assert "\nSECRET=" not in running.stdout
 
 
+def test_sockets_handed_down_by_systemd_are_the_apps(start, pid1):
+    # LISTEN_PID names whom they are for (sd_listen_fds(3)); it named us.
+    running = start(
+        ["sh", "-c", 'test "$LISTEN_PID" = $$ && echo for the app'],
+        pid1=pid1,
+        wrapper=["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"],
+    )
+
+    assert running.wait() == 0
+    assert running.stdout == "for the app\n"
+
+
 def test_the_app_reads_our_standard_input_to_its_end(start, pid1, init):
     read_fd, write_fd = os.pipe()
     running = start(["cat"], pid1=pid1, init=init, stdin=read_fd)

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from entrypoint import launch
+from tests.e2e.conftest import init_command
 from tests.support.processes import app
 from tests.support.waiting import wait_until
 
@@ -261,6 +262,15 @@ def test_the_signal_group_setting_decides_who_gets_them(start, pid1, to, count):
     assert running.wait() == 0
     assert running.stdout.count("got 1\n") == count
     assert running.stdout.count("got 15\n") == (0 if to == "group" else 1)  # what the end does to the rest
+
+
+@pytest.mark.parametrize("inner", ["entrypoint", "tini", "dumb-init"])
+def test_an_init_within_ours_passes_signals_and_exit_code_on(start, pid1, inner):
+    running = start([*init_command(inner, pid1=False), *app("wait", "6")], pid1=pid1)
+    running.settle()
+    running.send(signal.SIGTERM)
+
+    assert running.wait() == 6
 
 
 def test_we_end_with_our_parent_where_that_is_wished(start):

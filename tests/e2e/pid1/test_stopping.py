@@ -230,19 +230,18 @@ def test_the_migrator_ends_in_parallel_with_the_app(start, pid1, tmp_path):
     listener.close()
 
 
-@pytest.mark.parametrize(
-    ("argv", "code", "reason"),
-    [
-        (["sh", "-c", "exit 7"], 7, "exited with code 7"),
-        (["sh", "-c", "kill -USR2 $$"], 140, "killed by SIGUSR2"),
-    ],
-)
-def test_exit_code_and_reason_stay_in_the_marker_and_the_termination_log(
-    start, pid1, tmp_path, argv, code, reason
-):
+ENDS = {
+    "by itself": ("exit 7", 7, "exited with code 7"),
+    "by a signal": ("kill -USR2 $$", 140, "killed by SIGUSR2"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_exit_code_and_reason_stay_in_the_marker_and_the_termination_log(start, pid1, tmp_path, end):
+    script, code, reason = ENDS[end]
     last_words = tmp_path / "termination-log"
     last_words.write_text("what an earlier life said " * 100)
-    running = start(["--", *argv], pid1=pid1, env={"ENTRYPOINT_TERMINATION_LOG": str(last_words)})
+    running = start(["sh", "-c", script], pid1=pid1, env={"ENTRYPOINT_TERMINATION_LOG": str(last_words)})
 
     assert running.wait() == code
     assert running.marker()["app"]["status"] == "exited"
