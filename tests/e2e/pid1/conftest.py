@@ -6,6 +6,7 @@ import fcntl
 import os
 import shlex
 import signal
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -41,6 +42,20 @@ KNOWN_TO_FAIL: dict[str, dict[str, str]] = {
     "test_an_orphan_comes_to_us_and_not_to_the_machines_init[ordinary]": {"dumb-init": _NO_SUBREAPER},
     "test_orphans_in_a_session_of_their_own_are_reaped_as_well[ordinary]": {"dumb-init": _NO_SUBREAPER},
 }
+
+
+@pytest.fixture
+def long_migration(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Settings with which the migrator would go on for long: a database that accepts and never answers."""
+    directory = tmp_path / "migrations"
+    directory.mkdir()
+    (directory / "1_a.sql").write_text("select 1;")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield {
+            "NODE_ENV": "production",
+            "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{listener.getsockname()[1]}/none",
+            "MIGRATIONS_DIR": str(directory),
+        }
 
 
 @pytest.fixture

@@ -207,17 +207,8 @@ def test_other_signals_pass_during_the_delay(start, pid1):
     assert "got 15" not in running.stdout
 
 
-def test_the_migrator_ends_in_parallel_with_the_app(start, pid1, tmp_path):
-    # It would go on for long: a database that accepts and never answers.
-    listener = _silent_listener()
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "1_a.sql").write_text("select 1;")
-    env = {
-        "NODE_ENV": "production",
-        "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{listener.getsockname()[1]}/none",
-        "MIGRATIONS_DIR": str(tmp_path / "m"),
-    }
-    running = start(app("print_signals", str(int(END))), pid1=pid1, env=env)
+def test_the_migrator_ends_in_parallel_with_the_app(start, pid1, long_migration):
+    running = start(app("print_signals", str(int(END))), pid1=pid1, env=long_migration)
     running.wait_for_output("ready")
     migrator = running.migrator()
     running.send(signal.SIGTERM)
@@ -227,7 +218,6 @@ def test_the_migrator_ends_in_parallel_with_the_app(start, pid1, tmp_path):
     running.send(END)
     assert running.wait() == 0
     assert running.marker()["migrations"]["status"] in ("unknown", "failed")
-    listener.close()
 
 
 ENDS = {
@@ -249,6 +239,7 @@ def test_exit_code_and_reason_stay_in_the_marker_and_the_termination_log(start, 
     assert running.marker()["app"]["reason"] == reason
     assert last_words.read_text().startswith(f"app {reason}; migrations ")
     assert last_words.read_text().count("\n") == 1
+    assert "earlier life" not in last_words.read_text()
 
 
 def test_a_termination_log_that_isnt_there_is_not_made(start, pid1, tmp_path):
@@ -284,12 +275,3 @@ def test_a_full_termination_log_changes_nobodys_fate(start, pid1):
 
 def _leader(running):
     return running.app().name()
-
-
-def _silent_listener():
-    import socket
-
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(8)
-    return listener

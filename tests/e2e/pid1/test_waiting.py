@@ -50,17 +50,25 @@ def test_an_orphan_comes_to_us_and_not_to_the_machines_init(start, pid1, init):
     )
 
 
-def test_children_from_before_our_start_are_reaped_and_not_taken_for_the_app(start, pid1, init):
+def test_children_from_before_our_start_are_reaped_and_not_taken_for_the_app(
+    start, pid1, init, long_migration
+):
     # `sh -c 'something & exec entrypoint ...'`: ours without our having started them, one a zombie already.
+    # The migrations go on meanwhile, so that no end of a child of ours makes us look.
     running = start(
-        app("wait", "7"), pid1=pid1, init=init, wrapper=app("have_children"), stdin=subprocess.PIPE
+        app("wait", "7"),
+        pid1=pid1,
+        init=init,
+        wrapper=app("have_children"),
+        stdin=subprocess.PIPE,
+        env=long_migration,
     )
     running.wait_for_output("ready")
     zombie, other = (int(pid) for pid in running.stdout.split()[:2])
     wait_until(lambda: _zombies(running) == [], timeout_s=5, what="the end of the zombie from before")
     assert running.process.poll() is None
     running.process.stdin.close()
-    wait_until(lambda: len(running.children()) == 1, timeout_s=5, what="the end of the other one")
+    wait_until(lambda: other not in _pids(running), timeout_s=5, what="the end of the other one")
     assert running.process.poll() is None
     assert zombie != other
     running.send(signal.SIGTERM)
@@ -167,8 +175,19 @@ def _strangers(running, leader):
     return [one for one in running.children() if one.pid != leader.pid and not _is_ours(one)]
 
 
+def _pids(running):
+    return [one.pid for one in running.children()]
+
+
 def _zombies(running):
-    return [one for one in running.children() if one.status() == psutil.STATUS_ZOMBIE]
+    return [one for one in running.children() if _is_zombie(one)]
+
+
+def _is_zombie(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _is_ours(process):
