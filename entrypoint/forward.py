@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _signal
+import errno
+import time
 
 from entrypoint import launch, system
 from entrypoint.ending import Account
@@ -14,9 +16,52 @@ from migrator import signals
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 # SIGQUIT isn't one of them: it makes a JVM print its threads.
 _STOP_SIGNALS = frozenset((_signal.SIGTERM, _signal.SIGINT))
+
+# Seconds that a real-time signal waits for room in the kernel, and between two attempts.
+_ROOM_S = 1.0
+_ATTEMPT_INTERVAL_S = 0.0001
+_FIRST_REAL_TIME = getattr(_signal, "SIGRTMIN", 65)  # Macs have none
+
+
+class Queue:
+    """Sends real-time signals: unlike kill(2), sigqueue(3) says when the kernel has no room for another one.
+
+    There is room for RLIMIT_SIGPENDING of all processes of a user; beyond that, kill merges them.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is loaded before the first one."""
+        self._libc: Any = None
+        # The last one found room in time: who has none for long isn't waited for again and again.
+        self._is_patient = True
+
+    def send(self, pid: int, number: int) -> None:
+        """Send it, as soon as there is room; merged, where there is none within `_ROOM_S`."""
+        if not self._is_queued(pid, number):
+            system.send(pid, number)
+
+    def _is_queued(self, pid: int, number: int) -> bool:
+        import ctypes  # late: few apps get one
+
+        try:
+            if self._libc is None:
+                self._libc = ctypes.CDLL(None, use_errno=True)
+            until_s = clock() + (_ROOM_S if self._is_patient else 0)
+            while self._libc.sigqueue(pid, number, None) != 0:
+                if ctypes.get_errno() != errno.EAGAIN:
+                    return False
+                if clock() >= until_s:
+                    self._is_patient = False
+                    return False
+                time.sleep(_ATTEMPT_INTERVAL_S)
+        except (OSError, AttributeError):  # a libc without it
+            return False
+        self._is_patient = True
+        return True
 
 
 class Forwarder:
@@ -45,6 +90,7 @@ class Forwarder:
         # A stop signal that waits for the end of ENTRYPOINT_STOP_DELAY.
         self._delayed = 0
         self._skip_continue = False
+        self._queue = Queue()
         # Signals that the app got from us.
         self.forwarded: set[int] = set()
         # The moment of SIGKILL, by the loop's clock.
@@ -100,6 +146,8 @@ class Forwarder:
             return  # reaped, its pid may be another's by now
         if self._options.whole_group:
             system.send_group(self._app.pid, number)
+        elif number >= _FIRST_REAL_TIME:
+            self._queue.send(self._app.pid, number)
         else:
             system.send(self._app.pid, number)
         self.forwarded.add(number)

@@ -1,6 +1,9 @@
 """Signals reach the app, each once, at whatever moment they come."""
 
+import ctypes
+import errno
 import os
+import resource
 import signal
 import subprocess
 
@@ -134,6 +137,40 @@ def test_a_real_time_signal_burst_is_not_merged_away(start, pid1, init):
     running.send(signal.SIGTERM)
 
     assert running.wait() == 0
+
+
+def test_a_real_time_signal_waits_for_room_where_the_kernel_keeps_few(start):
+    # The limit is one for all processes of a user, so a slow app takes the room of everybody.
+    running = start(
+        app("print_signals"), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_SIGPENDING, (20, 20))
+    )
+    running.wait_for_output("ready")
+    running.wait_for_phase("skipped")
+    libc = ctypes.CDLL(None, use_errno=True)
+    for _ in range(1000):
+        while libc.sigqueue(running.pid, signal.SIGRTMIN + 3, None):
+            assert ctypes.get_errno() == errno.EAGAIN
+    wait_until(lambda: running.stdout.count("got ") == 1000, what="1000 signals")
+    running.send(signal.SIGTERM)
+
+    assert running.wait() == 0
+
+
+def test_a_stopped_app_without_room_for_signals_holds_nobody_up(start):
+    running = start(
+        app("print_signals"), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_SIGPENDING, (20, 20))
+    )
+    running.wait_for_output("ready")
+    running.wait_for_phase("skipped")
+    running.send(signal.SIGTSTP)
+    child = psutil.Process(running.marker()["app"]["pid"])
+    wait_until(lambda: running.stdout.endswith("got 20\n"), what="SIGTSTP")
+    child.send_signal(signal.SIGSTOP)
+    for _ in range(100):
+        running.send(signal.SIGRTMIN + 3)
+    running.send(signal.SIGTERM)
+
+    assert running.wait(8) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
