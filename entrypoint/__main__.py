@@ -24,7 +24,7 @@ def main() -> None:
         if app.pid is not None:
             from entrypoint import patience
 
-            patience.wait_for_processor()
+            patience.wait_for_processor(app.pid)
         from entrypoint import init
 
         code = init.main(app)

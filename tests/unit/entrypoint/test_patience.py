@@ -2,16 +2,18 @@
 
 import os
 import signal
+import subprocess
 import time
 
 from entrypoint import patience
+from tests.support.waiting import wait_until
 
 
 def test_a_signal_ends_the_wait_and_is_still_pending_afterwards():
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         os.kill(os.getpid(), signal.SIGUSR1)
-        patience.wait_for_processor()
+        patience.wait_for_processor(os.getpid())
 
         assert signal.SIGUSR1 in signal.sigpending()
         signal.sigwait({signal.SIGUSR1})
@@ -35,7 +37,7 @@ def test_a_busy_processor_is_waited_for_in_vain_but_not_for_long():
             pass
     try:
         began_s = time.monotonic()
-        patience.wait_for_processor()
+        patience.wait_for_processor(os.getpid())
         taken_s = time.monotonic() - began_s
     finally:
         os.sched_setaffinity(0, before)
@@ -43,3 +45,13 @@ def test_a_busy_processor_is_waited_for_in_vain_but_not_for_long():
         os.waitpid(hog, 0)
 
     assert patience.AT_MOST_S / 2 < taken_s < 5
+
+
+def test_a_process_that_runs_wants_a_processor_and_one_that_sleeps_does_not():
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        assert patience._wants_processor(os.getpid())
+        wait_until(lambda: not patience._wants_processor(sleeper.pid), what="the sleep")
+    finally:
+        sleeper.kill()
+        sleeper.wait()
