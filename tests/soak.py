@@ -246,6 +246,8 @@ class Run:
         possible = self.kind.codes | {128 + number for number in self.signals if number not in HARMLESS}
         if {signal.SIGTERM, signal.SIGINT} & set(self.signals):
             possible |= {128 + signal.SIGKILL}  # in its grace
+        if signal.SIGINT in self.signals and self.kind.argv[0] == sys.executable:
+            possible |= {1}  # KeyboardInterrupt while Python itself was starting
         if self.code in possible:
             return []
         said = _read(str(self.directory / "stderr")).decode(errors="replace")
