@@ -46,13 +46,16 @@ def _publish(app: launch.App, problem: str) -> None:
     _unlink(_place(launch.SOCKET_FILE))
     error = "".join(char if char.isprintable() and char not in '"\\' else " " for char in problem[:500])
     marker = _place(launch.STATUS_FILE)
-    _unlink(marker)
+    beside = f"{marker}.{os.getpid()}"
+    _unlink(beside)
     try:
-        fd = os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         os.write(fd, (_DOCUMENT % (error, app.pid)).encode(errors="replace"))
         os.close(fd)
+        os.rename(beside, marker)  # a reader sees the old document or this one, whole
     except OSError:
-        pass
+        _unlink(beside)
+        _unlink(marker)
 
 
 def _place(name: str) -> str:

@@ -160,8 +160,9 @@ def test_a_pid_1_that_fails_later_leaves_the_app_alone_and_ends_its_own_children
     running.wait_for_output("got 1\n")
     _wait_until_broken(running)
 
-    assert running.marker()["migrations"]["status"] == "unknown"
-    assert running.marker()["app"]["status"] == "running"
+    marker = running.wait_for_phase("unknown")
+    assert marker["migrations"]["status"] == "unknown"
+    assert marker["app"]["status"] == "running"
     running.send(signal.SIGTERM)
     running.wait_for_output("got 15")
     running.send(signal.SIGUSR1)
