@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -99,6 +100,9 @@ class Running(Entrypoint):
 
     def end(self) -> None:
         """Leave nothing behind, however the test ended."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         if self.process.poll() is None:
             try:
                 self.send(signal.SIGTERM)

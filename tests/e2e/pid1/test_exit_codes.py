@@ -218,7 +218,8 @@ def test_closed_standard_streams_dont_change_the_apps_fate(start, pid1, init, cl
 
     assert running.wait() == 0
     if init == "entrypoint":
-        assert running.marker()["migrations"]["phase"] == "skipped"
+        # On a busy machine the app ends before the overseer has spoken.
+        assert running.marker()["migrations"]["phase"] in ("skipped", "aborted")
 
 
 def test_an_app_that_became_root_can_be_out_of_reach_without_harm(start):
