@@ -29,6 +29,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/stop.py
 	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/migrate.py
 	$(BIN)/python bench/stress.py
 
 soak: $(VENV)/.dev

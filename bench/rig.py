@@ -8,9 +8,10 @@ noisy machine is noisy for all; read the ratios of pairs, not the milliseconds. 
     python bench/idle.py      how often PID 1 wakes up when there is nothing to do
     python bench/memory.py    PID 1, everything of ours while it migrates, the migrator at its peak
     python bench/stress.py    100,000 signals; 10,000 health requests a second
+    python bench/migrate.py   200 migrations and 1,000 applied ones, beside psql, dbmate, alembic and yoyo
 
-`make bench` runs all. A candidate that isn't installed is left out: `apt-get install gcc libc6-dev tini
-dumb-init supervisor nodejs`; uvicorn and honcho come with the extra `bench`.
+A candidate that isn't installed is left out: `apt-get install gcc libc6-dev tini dumb-init supervisor nodejs
+postgresql`; uvicorn, honcho, alembic and yoyo come with the extra `bench`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from migrator import embedded
+
+T = TypeVar("T")
 APPS = Path(__file__).resolve().parent / "apps"
 MIB = 1024 * 1024
 OURS = "entrypoint"
@@ -87,14 +92,16 @@ def others(*app: str, directory: Path) -> dict[str, list[str]]:
     return commands
 
 
-def take_turns(names: Sequence[str], measure: Callable[[str], float], rounds: int) -> dict[str, list[float]]:
+def take_turns(
+    names: Sequence[str], measure: Callable[[str], T], rounds: int, warm_up_rounds: int = WARM_UP_ROUNDS
+) -> dict[str, list[T]]:
     """What `measure(name)` says, each name once a round; every round begins with another one."""
-    taken: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds + WARM_UP_ROUNDS):
+    taken: dict[str, list[T]] = {name: [] for name in names}
+    for number in range(rounds + warm_up_rounds):
         first = number % len(names)
         for name in (*names[first:], *names[:first]):
             value = measure(name)
-            if number >= WARM_UP_ROUNDS:
+            if number >= warm_up_rounds:
                 taken[name].append(value)
     return taken
 
@@ -235,19 +242,24 @@ def write_migrations(directory: Path, count: int) -> Path:
 class Postgres:
     """A private server; each run may have a database of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, port: int) -> None:
         self._directory = directory
+        self.port = port
 
     def url(self, database: str = "postgres") -> str:
-        return f"postgresql://postgres@/{database}?host={self._directory}/postgres"
+        return f"postgresql://postgres@/{database}?host={self._directory}/postgres&port={self.port}"
 
     def new_database(self) -> str:
         """The URL of an empty one."""
-        name = f"bench_{uuid.uuid4().hex[:8]}"
-        self._execute(f"create database {name}")
-        return self.url(name)
+        return self.url(self.new_name())
 
-    def _execute(self, query: str) -> None:
+    def new_name(self) -> str:
+        """The name of an empty database."""
+        name = f"bench_{uuid.uuid4().hex[:8]}"
+        self.execute(f"create database {name}")
+        return name
+
+    def execute(self, query: str) -> None:
         import asyncpg  # late: some benches have no database
 
         async def run() -> None:
@@ -261,15 +273,16 @@ class Postgres:
 
     @property
     def is_up(self) -> bool:
-        return (self._directory / "postgres" / ".s.PGSQL.5432").exists()
+        return (self._directory / "postgres" / f".s.PGSQL.{self.port}").exists()
 
 
 @contextlib.contextmanager
-def postgres(directory: Path) -> Iterator[Postgres]:
-    """A private Postgres for as long as the body runs."""
-    server = subprocess.Popen([sys.executable, "-m", "migrator.embedded", str(directory)])
+def postgres(directory: Path, binaries: Path | None = None, **options: str) -> Iterator[Postgres]:
+    """A private Postgres for as long as the body runs: the wheel's, or that of `binaries`."""
+    given = [str(binaries or embedded.find_binaries()), *(f"{name}={one}" for name, one in options.items())]
+    server = subprocess.Popen([sys.executable, "-m", "migrator.embedded", str(directory), *given])
     try:
-        database = Postgres(directory)
+        database = Postgres(directory, int(options.get("port", "5432")))
         wait_until(lambda: database.is_up, "the database's start")
         yield database
     finally:
