@@ -43,12 +43,17 @@ class Messages:
             "lock_timeout_ms": LOCK_TIMEOUT_MS,
         }
 
-    def whole(self, text: str) -> tuple[str, int]:
-        """A whole file, and where in the message its text begins."""
+    def whole(self, text: str, *, durable: bool) -> tuple[str, int]:
+        """A whole file, and where in the message its text begins.
+
+        `durable`: its commit waits for the disk. True for the last of a run: who sees all applied may rely
+        on it.
+        """
         head = self._joined("begin", "fence", "record")
         for setting, value in self._local_settings.items():
             head += self._joined("setting", setting=setting, value=value)
-        return f"{head}{text}\n;\n{self._joined('guard', *self._clean, 'commit')}", len(head)
+        tail = ("guard", *self._clean, *(() if durable else ("hasty",)), "commit")
+        return f"{head}{text}\n;\n{self._joined(*tail)}", len(head)
 
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""

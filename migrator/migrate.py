@@ -117,7 +117,8 @@ class Engine:
                     pending=len(plan.pending) - number,
                     current=migration.filename,
                 )
-                await self._apply(runner, store, migration, lease, begun.get(migration.version))
+                last = migration is plan.pending[-1]
+                await self._apply(runner, store, migration, lease, begun.get(migration.version), last=last)
             done = len(plan.pending)
             self.tell(MigrationPhase.COMPLETED, applied=plan.applied + done, pending=0)
             return done
@@ -129,11 +130,13 @@ class Engine:
         migration: Migration,
         lease: Lease,
         begun: HistoryRow | None,
+        *,
+        last: bool,
     ) -> None:
         self.log.info("migration.started", filename=migration.filename, version=migration.version)
         began_s = time.monotonic()
         try:
-            await runner.apply(migration, lease, begun)
+            await runner.apply(migration, lease, begun, last=last)
         except asyncio.CancelledError:
             confirmed = store.transport.ended is Ended.ROLLED_BACK
             outcome = "rolled back" if confirmed else "outcome not known, read at the next start"

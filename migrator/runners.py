@@ -53,13 +53,17 @@ class SqlRunner:
             )
         return understood
 
-    async def apply(self, migration: Migration, lease: Lease, begun: HistoryRow | None) -> None:
+    async def apply(
+        self, migration: Migration, lease: Lease, begun: HistoryRow | None, *, last: bool = True
+    ) -> None:
         """Apply the file and leave it in history.
 
         Args:
             migration: The file.
             lease: Ours; the server checks it in the same transaction.
             begun: What an earlier run left on record; None if the file is untouched.
+            last: No other follows in this run. Else its commit needn't wait for the disk: a later one will,
+                be it that which gives the lease back after a failure.
 
         Raises:
             MigrationFailed: The server refused it; the message says where, why, and what is left.
@@ -79,10 +83,12 @@ class SqlRunner:
         if understood.steps:
             await self._apply_steps(migration, understood, messages, begun)
         else:
-            await self._apply_whole(migration, understood, messages)
+            await self._apply_whole(migration, understood, messages, last=last)
 
-    async def _apply_whole(self, migration: Migration, understood: Script, messages: Messages) -> None:
-        message, start = messages.whole(understood.text)
+    async def _apply_whole(
+        self, migration: Migration, understood: Script, messages: Messages, *, last: bool
+    ) -> None:
+        message, start = messages.whole(understood.text, durable=last)
         try:
             await self._persist(migration, partial(self._store.transport.execute, message))
         except DatabaseError as error:

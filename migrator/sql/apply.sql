@@ -62,6 +62,11 @@ discard temp;
 -- clean_pooled(): nor a pooler's next client. Not on direct connections: there one of these is our own.
 select pg_advisory_unlock_all();
 
+-- hasty(): a later commit of this run waits for the disk, and all before it with it, as the log that it waits
+-- for is written in order. Until then a crash of the server loses a tail of what was applied, each with its
+-- history row; the next run applies it again. After `clean`, which resets everything.
+set local synchronous_commit = off;
+
 -- record_steps(version, filename, title, checksum, holder, token): a file that can't run in one
 -- transaction, from its start or where an earlier run came to.
 insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token, statements_done)

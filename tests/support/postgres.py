@@ -11,7 +11,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
@@ -30,6 +30,7 @@ class Server:
     directory: Path | None = None
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
+    options: dict[str, str] = field(default_factory=dict)
 
     def database_url(self, name: str) -> str:
         head, _, query = self.url.partition("?")
@@ -42,7 +43,7 @@ class Server:
 
     def start(self) -> None:
         assert self.directory is not None
-        options = {**OPTIONS, "listen_addresses": "127.0.0.1", "port": str(self.port)}
+        options = {**OPTIONS, **self.options, "listen_addresses": "127.0.0.1", "port": str(self.port)}
         command = [sys.executable, "-m", "migrator.embedded", str(self.directory), str(binaries())]
         command += [f"{name}={value}" for name, value in options.items()]
         self.process = subprocess.Popen(command)
