@@ -162,8 +162,7 @@ class Bench:
         if not directory.exists():
             directory.mkdir()
             for number in range(files):
-                text = f"create table t{number} (id bigint primary key, note text);\n"
-                self._candidates[name].write(directory, number, text)
+                self._candidates[name].write(directory, number, _small(number))
         return directory
 
     @contextlib.contextmanager
@@ -283,6 +282,18 @@ def _url(port: int, database: str, driver: str = "") -> str:
     return f"postgresql{driver}://postgres@127.0.0.1:{port}/{database}"
 
 
+def _small(number: int) -> str:
+    """A small migration: one in five makes a table, the others do something with it."""
+    table = f"t{number // 5}"
+    return (
+        f"create table {table} (id bigint primary key, note text);\n",
+        f"alter table {table} add column email text not null default '';\n",
+        f"insert into {table} (id, note) values (1, 'one'), (2, 'two');\n",
+        f"create index {table}_email on {table} (email);\n",
+        f"comment on table {table} is 'number {number}';\n",
+    )[number % 5]
+
+
 def _write_plain(directory: Path, number: int, text: str) -> None:
     (directory / f"{20260101000000 + number}_step_{number}.sql").write_text(text)
 
@@ -303,6 +314,7 @@ def _write_alembic(directory: Path, number: int, text: str) -> None:
 
 
 _ALEMBIC_ENV = """
+import os
 from alembic import context
 from sqlalchemy import create_engine, pool
 url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")

@@ -273,7 +273,15 @@ class Postgres:
 
     @property
     def is_up(self) -> bool:
-        return (self._directory / "postgres" / f".s.PGSQL.{self.port}").exists()
+        """Whether it takes connections: its socket is there before that."""
+        if not (self._directory / "postgres" / f".s.PGSQL.{self.port}").exists():
+            return False
+        import asyncpg  # late, as above
+
+        with contextlib.suppress(OSError, asyncpg.PostgresError):
+            self.execute("select 1")
+            return True
+        return False
 
 
 @contextlib.contextmanager
