@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import resource
 import signal
 import sys
-from typing import NoReturn
+
+TYPE_CHECKING = False  # `typing` itself takes 3 ms, but for the type checkers nothing
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _DEFAULT_NICE = 10
 _DEFAULT_MEMORY_MB = 256
@@ -35,9 +39,13 @@ def main() -> None:
     )
     words = (f"migrator: {told}\n".encode(), f'{{"phase":"failed","error":"{told}"}}\n'.encode())
     report_fd = _number("MIGRATOR_REPORT_FD", -1, range(2**16))
+    # What is imported stays for good: looking for garbage in it, now and later, is 6 of our 110 ms.
+    gc.disable()
     try:
         from migrator import cli  # late: what it loads is already limited
 
+        gc.freeze()
+        gc.enable()
         code = cli.main(sys.argv[1:])
     except SystemExit as error:  # argparse's
         code = error.code if isinstance(error.code, int) else 2
@@ -45,6 +53,7 @@ def main() -> None:
         if not _is_want_of_memory(error):
             raise
         _end_without_memory(words, report_fd)
+    # Without taking apart what the kernel throws away anyway: 16 ms of 110.
     os._exit(code if _flush() else code or 1)
 
 

@@ -13,15 +13,15 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from migrator import direct, embedded, failure, secret_file, variables
+from migrator import direct, secret_file, variables
 from migrator import log as logs
 from migrator import migration as files
 from migrator.direct import DirectTransport
-from migrator.errors import ConfigError, MigratorError, Redactor, Unavailable
+from migrator.errors import NOT_KNOWN, ConfigError, MigratorError, Redactor, Unavailable
 from migrator.log import Log
 from migrator.migrate import Engine, Teller
 from migrator.plan import HistoryRow
@@ -115,7 +115,7 @@ class _Session:
             return self._say_aborted()
         except MigratorError as error:
             if self._out_of_memory and isinstance(error, Unavailable):
-                return self._fail(f"{_out_of_memory(self._teller.report.current)}\n{failure.NOT_KNOWN}", 1)
+                return self._fail(f"{_out_of_memory(self._teller.report.current)}\n{NOT_KNOWN}", 1)
             return self._fail(str(error), error.exit_code)
         except MemoryError:
             return self._fail(_out_of_memory(self._teller.report.current), 1)
@@ -130,7 +130,7 @@ class _Session:
             self._say(f"nothing to do: {reason}")
             return 0
         self._settings.require_database()
-        async with embedded.running(self._settings):
+        async with _database(self._settings):
             engine = Engine(
                 settings=self._settings,
                 open_store=self._open_store,
@@ -149,7 +149,7 @@ class _Session:
             self._settings.directories, self._settings.environment, chosen=self._settings.chosen
         )
         dsn = self._settings.require_database()
-        async with embedded.running(self._settings), self._open_store() as store:
+        async with _database(self._settings), self._open_store() as store:
             history = await store.history()
             holder = None if history is None else await store.holder()
         rows = _status_rows(found.migrations, history or [])
@@ -273,6 +273,15 @@ def _print(text: str) -> None:
         print(text)
     except OSError:
         pass
+
+
+def _database(settings: Settings) -> AbstractAsyncContextManager[None]:
+    """The database runs: by itself, or as long as the body does."""
+    if not settings.embedded:
+        return nullcontext()
+    from migrator import embedded  # late: 4 ms to load
+
+    return embedded.running(settings)
 
 
 def _refuse_settings(error: ConfigError) -> int:

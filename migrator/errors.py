@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+# What is true of a file when nobody could say what became of it.
+NOT_KNOWN = "whether it was rolled back is not known; the next run reads the history before it decides"
+
 
 class MigratorError(Exception):
     """Anything the migrator ends with that isn't success.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 from migrator import errors, scan, script
-from migrator.errors import Conflict, LeaseLost, MigrationFailed, MigratorError
+from migrator.errors import NOT_KNOWN, Conflict, LeaseLost, MigrationFailed, MigratorError
 from migrator.migration import Migration
 from migrator.script import Script, Statement
 from migrator.transport import DatabaseError, Ended
 
-NOT_KNOWN = "whether it was rolled back is not known; the next run reads the history before it decides"
 LEASE_LOST = "cannot go on: the migration lock was taken over or removed; trying again"
 
 _READ_ONLY = "25006"

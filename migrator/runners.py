@@ -136,7 +136,7 @@ class SqlRunner:
                 await once()
             except Unavailable as error:
                 raise Unavailable(
-                    f"cannot apply {migration.filename}: {error}\n{failure.NOT_KNOWN}"
+                    f"cannot apply {migration.filename}: {error}\n{errors.NOT_KNOWN}"
                 ) from error
             except DatabaseError as error:
                 conflict = errors.from_sqlstate(error.sqlstate) is Conflict

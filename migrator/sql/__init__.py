@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 Value = str | int | float | bool | None
 
@@ -34,7 +34,7 @@ class Piece:
 @cache
 def pieces(file: str) -> dict[str, Piece]:
     """The pieces of a file in this directory, by name."""
-    whole = resources.files(__name__).joinpath(file).read_text("utf-8")
+    whole = _read(file)
     found = list(_PIECE.finditer(whole))
     ends = [*(one.start() for one in found[1:]), len(whole)]
     return {
@@ -48,7 +48,7 @@ def pieces(file: str) -> dict[str, Piece]:
 
 def install(schema: str, lock_key: int) -> str:
     """The message that creates our tables."""
-    whole = resources.files(__name__).joinpath("install.sql").read_text("utf-8")
+    whole = _read("install.sql")
     return whole.replace("{schema}", identifier(schema)).replace(":lock_key", literal(lock_key))
 
 
@@ -68,6 +68,12 @@ def literal(value: Value) -> str:
 def identifier(name: str) -> str:
     """The name in SQL, in quotes."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _read(file: str) -> str:
+    """A file of this directory. Not by importlib.resources, which takes 3 ms to load."""
+    with open(os.path.join(os.path.dirname(__file__), file), encoding="utf-8") as opened:
+        return opened.read()
 
 
 def _without_comments(text: str) -> str:
