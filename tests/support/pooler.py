@@ -17,8 +17,11 @@ POOL_SIZE = 2
 
 
 @contextlib.contextmanager
-def running_pooler(server: Server) -> Iterator[str]:
-    """The URL of a pooler in front of the server's databases, to be completed by a database name."""
+def running_pooler(server: Server, *, ignores: str = "") -> Iterator[str]:
+    """The URL of a pooler in front of the server's databases, to be completed by a database name.
+
+    `ignores` are startup parameters that it swallows instead of refusing them.
+    """
     program = needs("pgbouncer")
     behind = urlsplit(server.url)
     port = free_port()
@@ -38,6 +41,8 @@ pool_mode = transaction
 default_pool_size = {POOL_SIZE}
 max_client_conn = 200
 server_lifetime = 3600
+ignore_startup_parameters = {ignores}
+server_login_retry = 1
 log_connections = 0
 log_disconnections = 0
 log_stats = 0

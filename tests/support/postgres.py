@@ -43,7 +43,7 @@ class Server:
 
     def start(self) -> None:
         assert self.directory is not None
-        options = {**OPTIONS, **self.options, "listen_addresses": "127.0.0.1", "port": str(self.port)}
+        options = {**OPTIONS, "listen_addresses": "127.0.0.1", "port": str(self.port), **self.options}
         command = [sys.executable, "-m", "migrator.embedded", str(self.directory), str(binaries())]
         command += [f"{name}={value}" for name, value in options.items()]
         self.process = subprocess.Popen(command)
@@ -101,6 +101,25 @@ def running_server() -> Iterator[Server]:
     finally:
         if server.process is not None and server.process.poll() is None:
             server.stop()
+        shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def private_server(**options: str) -> Iterator[Server]:
+    """A server of one test's own, which may be killed, and doesn't say what is wrong with others."""
+    directory = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))
+    port = free_port()
+    server = Server(
+        url=f"postgresql://postgres@127.0.0.1:{port}/postgres",
+        directory=directory,
+        port=port,
+        options={"log_min_messages": "panic", "log_min_error_statement": "panic", **options},
+    )
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
         shutil.rmtree(directory)
 
 
