@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +15,7 @@ import asyncpg
 
 from migrator import errors
 from migrator.dsn import Dsn
-from migrator.errors import ConfigError, MigratorError, Unavailable
+from migrator.errors import ConfigError, Crowded, MigratorError, Unavailable
 from migrator.sql import Value
 from migrator.transport import DatabaseError, Ended, Row
 
@@ -29,9 +31,15 @@ _SESSION = {
     "statement_timeout": "0",
     "lock_timeout": "0",
 }
+# The same for us: seconds of silence, between probes, how many; milliseconds that what we sent may be on its
+# way.
+_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 15_000}
 # How long the server may take to confirm a rollback, in seconds.
 _ROLLBACK_S = 3.0
 _CLOSE_S = 1.0
+# None of our own queries waits for anything. Where there is no answer for so long, there will be none: a
+# connection may have been cut without a word.
+_ANSWER_S = 15.0
 # What a transaction through a pooler can set of what a URL asks for. Its timeouts are ours anyway, and in
 # another role it couldn't write our history.
 _LOCAL = frozenset({"search_path", "timezone", "datestyle", "work_mem", "maintenance_work_mem"})
@@ -43,21 +51,47 @@ _BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 class DirectTransport:
     """One connection. It is never renewed behind the caller's back: a lease may depend on it."""
 
-    def __init__(
-        self, connection: Connection, *, pooled: bool, local_settings: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, connection: Connection, dsn: Dsn, *, pooled: bool) -> None:
         """Use `connection`; `pooled` if a transaction pooler is at its other end."""
         self._connection = connection
+        self._dsn = dsn
         self.pooled = pooled
-        self.local_settings = local_settings or {}
+        self.session_pid: int = connection.get_server_pid()
         self.ended = Ended.UNKNOWN
+        # Since when an answer is awaited, by the monotonic clock.
+        self._asked_s: float | None = None
+
+    def awaiting_s(self) -> float:
+        """See Transport."""
+        if self._asked_s is None:
+            return 0.0
+        if self._connection._transport.get_write_buffer_size():  # noqa: SLF001 - a large file on its way
+            self._asked_s = time.monotonic()
+        return time.monotonic() - self._asked_s
+
+    @property
+    def local_settings(self) -> Mapping[str, str]:
+        """See Transport."""
+        wanted = self._dsn.server_settings if self.pooled else {}
+        return {key: value for key, value in wanted.items() if key in _LOCAL}
+
+    def found_pooled(self) -> None:
+        """See Transport."""
+        _refuse_role(self._dsn)
+        self.pooled = True
 
     async def fetch(self, query: str, *arguments: Value) -> list[Row]:
         """See Transport."""
         try:
-            return list(await self._connection.fetch(query, *arguments))
+            async with asyncio.timeout(_ANSWER_S):
+                return list(await self._connection.fetch(query, *arguments))
         except asyncpg.PostgresError as error:
             raise self._refused(error) from error
+        except TimeoutError as error:
+            self._connection.terminate()
+            raise Unavailable(
+                f"lost the connection to the database: no answer within {_ANSWER_S:g} s"
+            ) from error
         except _BROKEN as error:
             raise _lost(error) from error
 
@@ -65,6 +99,7 @@ class DirectTransport:
         """See Transport."""
         self._connection.counter.completed = 0
         self.ended = Ended.UNKNOWN
+        self._asked_s = time.monotonic()
         try:
             await self._connection.execute(message)
         except asyncio.CancelledError:
@@ -86,6 +121,8 @@ class DirectTransport:
             raise refused from error
         except _BROKEN as error:
             raise _lost(error) from error
+        finally:
+            self._asked_s = None
 
     async def _end_transaction(self) -> Ended:
         """Roll back what a broken-off message left open; what is known about it afterwards."""
@@ -93,13 +130,15 @@ class DirectTransport:
             async with asyncio.timeout(_ROLLBACK_S):
                 try:
                     await self._connection.execute("select 1")  # first waits for a cancellation to be over
-                except asyncpg.InFailedSQLTransactionError:
-                    pass
+                except (asyncpg.InFailedSQLTransactionError, asyncpg.QueryCanceledError):
+                    pass  # the second if the cancellation came late
                 if not self._connection.is_in_transaction():
                     return Ended.ALREADY
                 await self._connection.execute("rollback")
                 return Ended.ROLLED_BACK
         except (asyncpg.PostgresError, *_BROKEN):
+            # Nothing is to wait for an answer of this one again. Its server notices, and rolls back.
+            self._connection.terminate()
             return Ended.UNKNOWN
 
     def _refused(self, error: asyncpg.PostgresError, completed: int = 0) -> DatabaseError:
@@ -197,11 +236,13 @@ async def connect(dsn: Dsn, application_name: str) -> AsyncIterator[DirectTransp
     """
     connection, pooled = await _open(dsn, application_name)
     try:
-        wanted = {key: value for key, value in dsn.server_settings.items() if pooled and key in _LOCAL}
-        yield DirectTransport(connection, pooled=pooled, local_settings=wanted)
+        yield DirectTransport(connection, dsn, pooled=pooled)
     finally:
         try:
-            await connection.close(timeout=_CLOSE_S)
+            # Not its own timeout: before that begins, it waits for a cancellation to be sent, for ever if
+            # that connection is swallowed as well.
+            async with asyncio.timeout(_CLOSE_S):
+                await connection.close()
         except (asyncpg.PostgresError, *_BROKEN):
             connection.terminate()
 
@@ -220,12 +261,9 @@ async def _open(dsn: Dsn, application_name: str) -> tuple[Connection, bool]:
                 if error.sqlstate not in ("08P01", "42704", "22023"):
                     raise
                 pooled = error.sqlstate == "08P01"
-            if pooled and "role" in dsn.server_settings:
-                raise ConfigError(
-                    f"cannot set the role that the URL of {dsn.place} asks for: a transaction pooler answers "
-                    "there; set DIRECT_URL to a direct connection, or log in as that role"
-                )
-            if not pooled:
+            if pooled:
+                _refuse_role(dsn)
+            else:
                 settings = {**dsn.server_settings, **settings}
         return await _connect(dsn, settings), pooled
     except asyncpg.PostgresError as error:
@@ -258,7 +296,28 @@ async def _connect(dsn: Dsn, server_settings: dict[str, str]) -> Connection:
     except (*_BROKEN, ValueError) as error:
         raise _unreachable(dsn, error) from error
     assert isinstance(connected, Connection)
+    _keep_alive(connected)
     return connected
+
+
+def _keep_alive(connection: Connection) -> None:
+    """Notice within seconds that the server's host is gone, also while a statement is awaited."""
+    # asyncpg has no public way to it.
+    sock = connection._transport.get_extra_info("socket")  # noqa: SLF001
+    if sock is None or sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # Linux has them all
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _refuse_role(dsn: Dsn) -> None:
+    if "role" in dsn.server_settings:
+        raise ConfigError(
+            f"cannot set the role that the URL of {dsn.place} asks for: a transaction pooler answers "
+            "there; set DIRECT_URL to a direct connection, or log in as that role"
+        )
 
 
 def _refuse_missing_files(dsn: Dsn) -> None:
@@ -293,8 +352,9 @@ def _unreachable(dsn: Dsn, error: Exception) -> MigratorError:
 def _not_let_in(dsn: Dsn, error: asyncpg.PostgresError) -> MigratorError:
     said = str(error.args[0]) if error.args else type(error).__name__
     kind = errors.from_sqlstate(error.sqlstate)
-    if "max clients reached" in said or "MaxClients" in said:  # Supavisor gives it as XX000
-        kind = Unavailable
+    # Supavisor gives the first two as XX000, PgBouncer the third as 08P01.
+    if any(words in said for words in ("max clients reached", "MaxClients", "no more connections allowed")):
+        kind = Crowded
     # PgBouncer has one code for everything, also for what no retry can help.
     refused = error.sqlstate == "08P01" and ("does not exist" in said or "authentication failed" in said)
     if kind is errors.MigrationFailed or refused:

@@ -38,6 +38,14 @@ class Unavailable(MigratorError):
     retryable = True
 
 
+class Crowded(Unavailable):
+    """The database, or a pooler, has no connection left."""
+
+
+class SessionGone(Unavailable):
+    """The connection that works is cut, and we haven't been told."""
+
+
 class LeaseBusy(MigratorError):
     """Somebody else migrates, or holds what we need, and didn't finish in time."""
 
@@ -75,7 +83,7 @@ _BY_SQLSTATE: dict[str, type[MigratorError]] = {
     "08": Unavailable,
     "25006": Unavailable,  # read-only: a standby, for as long as a failover takes
     "53200": Unavailable,  # the server is out of memory
-    "53300": Unavailable,  # too many connections
+    "53300": Crowded,  # too many connections
     "57P01": Unavailable,  # admin shutdown
     "57P02": Unavailable,  # crash shutdown
     "57P03": Unavailable,  # cannot connect now: starting up

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from migrator.errors import LeaseLost, MigratorError
+from migrator.errors import LeaseLost, MigratorError, SessionGone
 from migrator.log import Log
 from migrator.store import Lease, Store
+from migrator.transport import Transport
 
 # The heartbeat comes three times in a lease's lifetime: two may be late.
 _BEATS_PER_TTL = 3
@@ -23,12 +24,14 @@ async def try_acquire(store: Store, holder: str, ttl_s: float) -> Lease | None:
     On a direct connection the session advisory lock comes first. The server frees it when the
     session ends, however it ends, so that a dead holder's lease can be taken at once.
     """
-    session = not store.transport.pooled
-    if session and not await store.lock_session():
+    got = None if store.transport.pooled else await store.lock_session()
+    if got is None:
+        store.transport.found_pooled()
+    elif not got:
         # Somebody has it. One whose lease ran out and who executes nothing is frozen: end it.
         await store.evict()
         return None
-    return await store.acquire(holder, ttl_s, session=session)
+    return await store.acquire(holder, ttl_s, session=got is not None)
 
 
 @asynccontextmanager
@@ -42,10 +45,11 @@ async def keep(
 
     Raises:
         LeaseLost: Somebody else has it, or its row was deleted; the body is cancelled.
+        SessionGone: The connection that works has ended, or no answer will ever come; the body is cancelled.
     """
     try:
         async with asyncio.TaskGroup() as tasks:
-            beat = tasks.create_task(_beat(lease, ttl_s, open_store, log), name="heartbeat")
+            beat = tasks.create_task(_beat(lease, ttl_s, store.transport, open_store, log), name="heartbeat")
             try:
                 yield
             finally:
@@ -57,24 +61,27 @@ async def keep(
         await _release(store, lease, log)
 
 
-async def _beat(lease: Lease, ttl_s: float, open_store: StoreFactory, log: Log) -> None:
+async def _beat(lease: Lease, ttl_s: float, working: Transport, open_store: StoreFactory, log: Log) -> None:
     pause_s = ttl_s / _BEATS_PER_TTL
     await asyncio.sleep(pause_s)
     while True:
         try:
             async with open_store() as store:
                 while True:
-                    if not await store.renew(lease, ttl_s):
+                    # On a connection that was cut without a word, no answer ever comes.
+                    async with asyncio.timeout(ttl_s):
+                        renewed = await store.renew(lease, ttl_s, awaiting_s=working.awaiting_s())
+                    if not renewed:
                         log.error("lease.lost", holder=lease.holder, token=lease.token)
                         raise LeaseLost(
                             "cannot go on: the migration lock was taken over or removed; trying again"
                         )
                     await asyncio.sleep(pause_s)
-        except LeaseLost:
+        except (LeaseLost, SessionGone):
             raise
-        except MigratorError as error:
+        except (MigratorError, TimeoutError) as error:
             # A late heartbeat can't break a running migration: its transaction holds the row.
-            log.warning("lease.unrenewed", reason=str(error))
+            log.warning("lease.unrenewed", reason=str(error) or f"no answer within {ttl_s:g} s")
             await asyncio.sleep(pause_s)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NewType
 
 from migrator import errors, sql
-from migrator.errors import LeaseBusy, MigratorError
+from migrator.errors import LeaseBusy, MigratorError, SessionGone
 from migrator.plan import HistoryRow
 from migrator.transport import DatabaseError, Row, Transport
 
@@ -37,10 +37,11 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who migrates, and since how many seconds."""
+    """Who migrates, since how many seconds, and whether it is known to be alive."""
 
     name: str
     held_s: float
+    is_alive: bool
 
 
 class Store:
@@ -79,13 +80,14 @@ class Store:
             for row in rows
         ]
 
-    async def install(self) -> None:
+    async def install(self, tries: int = _INSTALL_TRIES) -> None:
         """Create our tables, whoever else does the same just now.
 
         Raises:
+            LeaseBusy: Others were at it each time.
             MigratorError: We may not.
         """
-        for _ in range(_INSTALL_TRIES):
+        for _ in range(tries):
             try:
                 await self.transport.execute(sql.install(self.schema, self._lock_key))
             except DatabaseError as error:
@@ -96,10 +98,13 @@ class Store:
                 return
         raise LeaseBusy(f"cannot create our tables in schema {self.schema}: others are at it; try again")
 
-    async def lock_session(self) -> bool:
-        """Take the session advisory lock, if it is free. Only for direct connections."""
-        rows = await self._query("lock_session", lock_key=self._lock_key)
-        return bool(rows[0]["got"])
+    async def lock_session(self) -> bool | None:
+        """Take the session advisory lock, if it is free; None if there is a pooler in between."""
+        rows = await self._query(
+            "lock_session", session_pid=self.transport.session_pid, lock_key=self._lock_key
+        )
+        got: bool | None = rows[0]["got"]
+        return got
 
     async def acquire(self, holder: str, ttl_s: float, *, session: bool) -> Lease | None:
         """Take the lease if it is free or its holder is dead; None if somebody holds it.
@@ -122,11 +127,29 @@ class Store:
         )
         return Lease(token=Token(rows[0]["token"]), holder=holder) if rows else None
 
-    async def renew(self, lease: Lease, ttl_s: float) -> bool:
-        """Prolong the lease; False if it isn't ours any more."""
-        return bool(
-            await self._query("renew", name=LOCK_NAME, token=lease.token, holder=lease.holder, ttl_s=ttl_s)
-        )
+    async def renew(self, lease: Lease, ttl_s: float, *, awaiting_s: float = 0.0) -> bool:
+        """Prolong the lease; False if it isn't ours any more.
+
+        Args:
+            lease: Ours.
+            ttl_s: Seconds until others may take it without the next renewal.
+            awaiting_s: For how long the connection that works has owed us an answer.
+
+        Raises:
+            SessionGone: That connection has ended, or is cut without a word: nothing is at work there.
+        """
+        mine: dict[str, sql.Value] = {"name": LOCK_NAME, "token": lease.token, "holder": lease.holder}
+        high, low = self._lock_halves
+        rows = await self._query("renew", **mine, ttl_s=ttl_s, lock_high=high, lock_low=low)
+        if not rows:
+            return False
+        session, idle_s = rows[0]["session"], rows[0]["idle_s"]
+        gone = session and idle_s is None
+        if awaiting_s > ttl_s:
+            gone = gone or (idle_s > ttl_s if session else bool(await self._query("unfenced", **mine)))
+        if gone:
+            raise SessionGone("lost the connection to the database: nothing is at work at its other end")
+        return True
 
     async def release(self, lease: Lease) -> None:
         """Give the lease back; nothing happens if it isn't ours any more."""
@@ -134,13 +157,21 @@ class Store:
 
     async def holder(self) -> Holder | None:
         """Who migrates just now."""
-        rows = await self._query("holder", name=LOCK_NAME)
-        return Holder(name=rows[0]["holder"], held_s=rows[0]["held_s"]) if rows else None
+        high, low = self._lock_halves
+        rows = await self._query("holder", name=LOCK_NAME, lock_high=high, lock_low=low)
+        if not rows:
+            return None
+        return Holder(name=rows[0]["holder"], held_s=rows[0]["held_s"], is_alive=rows[0]["is_alive"])
 
     async def evict(self) -> bool:
         """End the session of a holder that is frozen; whether there was one."""
-        high, low = divmod(self._lock_key % 2**64, 2**32)
+        high, low = self._lock_halves
         return bool(await self._query("evict", name=LOCK_NAME, lock_high=high, lock_low=low))
+
+    @property
+    def _lock_halves(self) -> tuple[int, int]:
+        """The advisory lock's key as pg_locks shows it."""
+        return divmod(self._lock_key % 2**64, 2**32)
 
     async def index_state(self, schema: str | None, name: str, table: str) -> tuple[str, bool] | None:
         """Schema and validity of an index; None if that table has none of that name."""

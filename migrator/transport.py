@@ -56,10 +56,14 @@ class Transport(Protocol):
 
     # Each transaction may be on another server session: nothing of a session can be relied on.
     pooled: bool
-    # What each transaction must set for itself, where there is no session to have it set.
-    local_settings: Mapping[str, str]
+    # The server process that the log-in named. A pooler names one that isn't the one who answers.
+    session_pid: int
     # What became of the transaction of the last `execute`, if that was cancelled.
     ended: Ended
+
+    @property
+    def local_settings(self) -> Mapping[str, str]:
+        """What each transaction must set for itself, where there is no session to have it set."""
 
     async def fetch(self, query: str, *arguments: Value) -> list[Row]:
         """Run one query in a transaction of its own; its rows.
@@ -67,6 +71,16 @@ class Transport(Protocol):
         Raises:
             DatabaseError: The server refused it.
             Unavailable: The connection is gone; whether it was executed is unknown.
+        """
+
+    def awaiting_s(self) -> float:
+        """For how long the server has had all that we sent, and owed an answer; 0 if it owes none."""
+
+    def found_pooled(self) -> None:
+        """Take it for pooled from now on: it has turned out that a pooler is in between.
+
+        Raises:
+            ConfigError: What the URL asks for can't be had there.
         """
 
     async def execute(self, message: str) -> None:

@@ -4,8 +4,10 @@
 select version, filename, checksum, executed_at, finished, statements_done, in_doubt
   from {schema}.migration_history;
 
--- lock_session(lock_key): the session advisory lock, if it is free; for direct connections.
-select pg_try_advisory_lock(:lock_key) as got;
+-- lock_session(session_pid, lock_key): the session advisory lock, if it is free; for direct connections. A
+-- pooler that swallows our startup parameters is found out here, before the lock is stranded in a session
+-- that isn't ours: it names another process in the log-in than the one who answers. Null then.
+select case when pg_backend_pid() = :session_pid then pg_try_advisory_lock(:lock_key) end as got;
 
 -- ensure_lock(name): the row must exist before it can be taken. Not ON CONFLICT DO UPDATE: with a
 -- second unique key a concurrent first insert would fail on the other one.
@@ -33,12 +35,27 @@ update {schema}.migration_locks as l
  where l.name = free.name
 returning l.token;
 
--- renew(name, token, holder, ttl_s): a heartbeat. Only non-key columns, so it passes a running migration.
+-- renew(name, token, holder, ttl_s, lock_high, lock_low): a heartbeat. Only non-key columns, so it passes a
+-- running migration. And for how long the session that works has been idle; null if it has ended.
 update {schema}.migration_locks
    set heartbeat_at = clock_timestamp(),
        expires_at = clock_timestamp() + make_interval(secs => :ttl_s)
  where name = :name and token = :token and holder = :holder
-returning token;
+returning session, (
+  select case a.state when 'idle' then extract(epoch from clock_timestamp() - a.state_change) else 0 end::float8
+    from pg_locks as k
+    left join pg_stat_activity as a using (pid)
+   where k.locktype = 'advisory' and k.granted and k.objsubid = 1
+     and k.database = (select oid from pg_database where datname = current_database())
+     and k.classid = :lock_high::oid and k.objid = :lock_low::oid
+   limit 1
+) as idle_s;
+
+-- unfenced(name, token, holder): whether no transaction of ours is at work. It never waits.
+select 1
+  from {schema}.migration_locks
+ where name = :name and token = :token and holder = :holder
+   for update skip locked;
 
 -- release(name, token, holder): give the lease back.
 update {schema}.migration_locks
@@ -46,8 +63,15 @@ update {schema}.migration_locks
  where name = :name and token = :token and holder = :holder
 returning token;
 
--- holder(name): who migrates, for people.
-select holder, extract(epoch from clock_timestamp() - locked_at)::float8 as held_s
+-- holder(name, lock_high, lock_low): who migrates, for people, and whether there is a point in trying to take
+-- its lease: it is alive as long as its lease, or its session if it has one.
+select holder, extract(epoch from clock_timestamp() - locked_at)::float8 as held_s,
+       expires_at > clock_timestamp() and (not session or exists (
+         select from pg_locks
+          where locktype = 'advisory' and granted and objsubid = 1
+            and database = (select oid from pg_database where datname = current_database())
+            and classid = :lock_high::oid and objid = :lock_low::oid
+       )) as is_alive
   from {schema}.migration_locks
  where name = :name and holder is not null;
 

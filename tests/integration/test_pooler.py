@@ -6,10 +6,17 @@ import asyncpg
 import pytest
 
 from migrator import direct, dsn
+from migrator import lease as leases
 from tests.support.pooler import running_pooler
 from tests.support.postgres import fetch
 from tests.support.processes import run_migrator, start_migrator
-from tests.support.stores import store_on
+from tests.support.stores import session, store_on
+
+# What people let PgBouncer swallow, since their drivers send it, and all that we send.
+IGNORED = (
+    "extra_float_digits, search_path, client_connection_check_interval, tcp_keepalives_idle, tcp_keepalives_interval, "
+    "tcp_keepalives_count, idle_in_transaction_session_timeout, statement_timeout, lock_timeout"
+)
 
 
 @pytest.fixture
@@ -25,6 +32,45 @@ async def test_a_pooler_is_detected_by_what_it_refuses(pooled, database):
         assert (await transport.fetch("select 1 as one"))[0]["one"] == 1
     async with direct.connect(dsn.parse(database, "X"), "migrator/test") as transport:
         assert not transport.pooled
+
+
+@pytest.fixture
+def ignoring(postgres, database):
+    """The same through one that doesn't let us notice it by what it refuses."""
+    with running_pooler(postgres, ignores=IGNORED) as url:
+        yield f"{url}/{database.rsplit('/', 1)[1]}"
+
+
+async def test_a_pooler_that_ignores_startup_parameters_is_detected_before_a_lock_is_stranded(
+    ignoring, database
+):
+    async with store_on(ignoring) as store, session(database) as onlooker:
+        assert not store.transport.pooled  # nothing has told so far
+        await store.install()
+        lease = await leases.try_acquire(store, "first", 30)
+
+        assert lease is not None
+        assert store.transport.pooled
+        assert await store.renew(lease, 30)
+        assert await onlooker.fetchval("select session from migrator.migration_locks") is False
+        assert await onlooker.fetch("select * from pg_locks where locktype = 'advisory'") == []
+
+
+def test_through_a_pooler_that_ignores_startup_parameters_all_is_as_through_others(
+    ignoring, database, migrations
+):
+    fetch(database, "create schema shop; select 1")
+    directory = migrations(_1_a="create table a (id int); set lock_timeout = 7;")
+    done = run_migrator(f"{ignoring}?search_path=shop", directory)
+    migrations(_2_b="create index concurrently i on a (id);")
+    refused = run_migrator(ignoring, directory)
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, "select to_regclass('shop.a') is not null") == [(True,)]
+    assert refused.returncode == 65
+    assert "cannot apply 2_b.sql through a transaction pooler" in refused.stderr
+    assert fetch(database, "select * from pg_locks where locktype = 'advisory'") == []
+    assert {lock_timeout for _, _, _, lock_timeout, *_ in asyncio.run(_sessions(ignoring))} == {"0"}
 
 
 def test_files_apply_and_nothing_leaks_into_the_pooled_sessions(pooled, database, migrations):

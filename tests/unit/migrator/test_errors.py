@@ -12,7 +12,7 @@ from migrator.errors import Redactor
         ("MG001", errors.LeaseLost),
         ("08006", errors.Unavailable),
         ("08P01", errors.Unavailable),
-        ("53300", errors.Unavailable),
+        ("53300", errors.Crowded),
         ("57P01", errors.Unavailable),
         ("57P03", errors.Unavailable),
         ("58030", errors.Unavailable),
