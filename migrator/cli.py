@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import resource
 import secrets
 import signal
@@ -21,7 +22,7 @@ from migrator import direct, secret_file, variables
 from migrator import log as logs
 from migrator import migration as files
 from migrator.direct import DirectTransport
-from migrator.errors import NOT_KNOWN, ConfigError, MigratorError, Redactor, Unavailable
+from migrator.errors import NOT_KNOWN, ConfigError, Crowded, MigratorError, Redactor, Unavailable
 from migrator.log import Log
 from migrator.migrate import Engine, Teller
 from migrator.plan import HistoryRow
@@ -130,6 +131,8 @@ class _Session:
             self._say(f"nothing to do: {reason}")
             return 0
         self._settings.require_database()
+        # A hundred replicas that start together would take every connection that the app has left.
+        await asyncio.sleep(random.uniform(0, self._settings.start_spread_s))  # noqa: S311 - no secret
         async with _database(self._settings):
             engine = Engine(
                 settings=self._settings,
@@ -185,11 +188,14 @@ class _Session:
             try:
                 return await stack.enter_async_context(direct.connect(dsn, f"migrator/{self._holder}"))
             except Unavailable as error:
+                if isinstance(error, Crowded):
+                    pause_s = _LAST_KNOCK_S
                 if time.monotonic() + pause_s > give_up_s:
                     raise
                 if self._teller.report.phase is MigrationPhase.CONNECTING:
                     self._teller(MigrationPhase.CONNECTING, reason=str(error))
-            await asyncio.sleep(pause_s)
+            # Never all at once: those who were refused for want of a place would take the app's, too.
+            await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - no secret
             pause_s = min(pause_s * 2, _LAST_KNOCK_S)
 
     def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

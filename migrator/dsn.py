@@ -74,6 +74,11 @@ class Dsn:
     server_settings: Mapping[str, str]
     ignored: tuple[str, ...]
 
+    @property
+    def is_local(self) -> bool:
+        """It is on this machine."""
+        return self.place.startswith(("/", "localhost", "127.0.0.1", "[::1]"))
+
     def __str__(self) -> str:
         """Host, port and database."""
         return self.place

@@ -13,6 +13,9 @@ from migrator.errors import ConfigError, Redactor
 
 # How long to go on knocking at a database that isn't there yet, where a supervisor waits with us.
 SUPERVISED_CONNECT_WAIT_S = 15.0
+# Over how many seconds replicas that start together spread their first look at the database. Not where an
+# app waits for it, nor where the database is of this machine and has no other replicas.
+START_SPREAD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,7 @@ class Settings:
         embedded: The database is the private Postgres in `state_dir`.
         directories: Where the files are.
         chosen: Somebody named the directories, so they must exist.
+        start_spread_s: The first look at the database comes at a random moment within so many seconds.
         connect_wait_s: How long an unreachable database is tried again.
         report_fd: Where the supervisor listens; None when run by hand.
         complaints: What is wrong without keeping us from migrating.
@@ -39,6 +43,7 @@ class Settings:
     changed_files: str
     lease_ttl_s: float
     connect_wait_s: float
+    start_spread_s: float
     report_fd: int | None
     log_level: str
     log_format: str | None
@@ -74,6 +79,7 @@ class Settings:
         # The supervisor's own are read too, so that one message names all that is wrong.
         for variable in variables.OF_MIGRATIONS:
             read.get(variable)
+        waits_for_nobody = read.get(variables.MODE) == "parallel" and database and not database.is_local
         settings = cls(
             database=database,
             embedded=url == "embedded",
@@ -85,6 +91,7 @@ class Settings:
             changed_files=read.get(variables.CHANGED_FILES),
             lease_ttl_s=read.get(variables.LEASE_TTL),
             connect_wait_s=0.0 if report_fd is None else SUPERVISED_CONNECT_WAIT_S,
+            start_spread_s=START_SPREAD_S if report_fd and waits_for_nobody else 0.0,
             report_fd=int(report_fd) if report_fd and report_fd.isdecimal() else None,
             log_level=lenient.get(variables.LOG_LEVEL),
             log_format=lenient.get(variables.LOG_FORMAT),
