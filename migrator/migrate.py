@@ -6,12 +6,13 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from migrator import lease as leases
 from migrator import migration as files
 from migrator import plan as plans
+from migrator.errors import Crowded, LeaseBusy, Unavailable
 from migrator.lease import StoreFactory
 from migrator.log import Log
 from migrator.migration import Migration
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 # Pauses between two looks of one who waits for another's migrations, in seconds.
 FIRST_PAUSE_S = 0.25
 LAST_PAUSE_S = 2.0
+# How long a database that has answered before is tried again, within one run, and how often it may go
+# away under a migration.
+COME_BACK_S = 10.0
+MOST_LOSSES = 3
 
 
 class Teller:
@@ -48,6 +53,31 @@ class Teller:
     def elapsed_ms(self) -> int:
         """Milliseconds since the migrator began."""
         return int((time.monotonic() - self._began_s) * 1000)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """What a run has to remember from one look to the next.
+
+    Attributes:
+        done: How many we applied.
+        met: The database has answered us.
+        lost: Why it doesn't any more; None while it does.
+        losses: How often that was so, since we last had to wait for somebody else.
+        give_up_s: When to believe it, by the monotonic clock.
+        in_doubt: The migration that was at work then.
+        waits_for: What was pending when somebody else was found at it.
+    """
+
+    migrations: tuple[Migration, ...]
+    warned: set[str] = field(default_factory=set)
+    done: int = 0
+    met: bool = False
+    lost: Unavailable | None = None
+    losses: int = 0
+    give_up_s: float = 0.0
+    in_doubt: str | None = None
+    waits_for: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,29 +103,92 @@ class Engine:
         """
         found = files.load(self.settings.directories, self.settings.environment, chosen=self.settings.chosen)
         self._warn(found.warnings)
-        pause_s = FIRST_PAUSE_S
-        warned: set[str] = set()
+        # Where there may be many of us, we look at longer intervals from the start.
+        first_pause_s = pause_s = max(FIRST_PAUSE_S, self.settings.start_spread_s)
         self.tell(MigrationPhase.CONNECTING)
+        run = _Run(migrations=found.migrations)
         while True:
-            # No connection is held between two looks: a hundred waiting replicas need none.
-            async with self.open_store() as store:
-                history = await store.history()
-                plan = self._plan(found.migrations, history or [])
-                self._warn([text for text in plan.warnings if text not in warned])
-                warned.update(plan.warnings)
-                if not plan.pending:
-                    self.tell(MigrationPhase.COMPLETED, applied=plan.applied, pending=0)
-                    return 0
-                if history is None:
-                    await store.install()
-                lease = await leases.try_acquire(store, self.holder, self.settings.lease_ttl_s)
-                if lease is not None:
-                    return await self._apply_all(store, lease, found.migrations)
-                self._tell_waiting(plan, await store.holder())
+            try:
+                if await self._look(run):
+                    return run.done
+                run.losses = 0
+            except Unavailable as error:
+                if isinstance(error, Crowded):
+                    pause_s = LAST_PAUSE_S
+                elif run.lost is None:
+                    pause_s = first_pause_s
+                self._bear(error, run)
             await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - no secret
             pause_s = min(pause_s * 2, LAST_PAUSE_S)
 
-    async def _apply_all(self, store: Store, lease: Lease, migrations: tuple[Migration, ...]) -> int:
+    async def _look(self, run: _Run) -> bool:
+        """Apply what is pending if nobody else does; whether nothing is pending any more."""
+        # No connection is held between two looks: a hundred waiting replicas need none.
+        async with self.open_store() as store:
+            if run.waits_for is not None:
+                # One query only: a hundred who wait would else keep the server's processors busy.
+                holder = await store.holder()
+                run.met, run.lost = True, None
+                if holder is not None and holder.is_alive:
+                    self._tell_waiting(run.waits_for, holder)
+                    return False
+            history = await store.history()
+            plan = self._plan(run.migrations, history or [])
+            run.met, run.lost, run.waits_for = True, None, None
+            self._warn([text for text in plan.warnings if text not in run.warned])
+            run.warned.update(plan.warnings)
+            if not plan.pending:
+                self._settle(run, plan)
+                self.tell(MigrationPhase.COMPLETED, applied=plan.applied, pending=0)
+                return True
+            if history is None and not await self._install(store, plan):
+                return False
+            lease = await leases.try_acquire(store, self.holder, self.settings.lease_ttl_s)
+            if lease is not None:
+                await self._apply_all(store, lease, run)
+                return True
+            run.waits_for = plan
+            self._tell_waiting(plan, await store.holder())
+            return False
+
+    async def _install(self, store: Store, plan: Plan) -> bool:
+        """Create our tables; whether they are there. One try: who waits for others holds no connection."""
+        try:
+            await store.install(tries=1)
+        except LeaseBusy:
+            self._tell_waiting(plan, None)
+            return False
+        return True
+
+    def _bear(self, error: Unavailable, run: _Run) -> None:
+        """Go on after the database went away, if it had answered before and isn't away for too long.
+
+        Raises:
+            Unavailable: What it was at first, as that tells what isn't known.
+        """
+        current = self.tell.report.current
+        if run.lost is None:
+            if not run.met and not isinstance(error, Crowded):
+                raise error
+            run.losses += 1
+            run.lost = error
+            run.in_doubt = current or run.in_doubt
+            run.give_up_s = time.monotonic() + COME_BACK_S
+        if run.losses > MOST_LOSSES or time.monotonic() > run.give_up_s:
+            raise run.lost from error
+        self.log.warning("migration.retrying", filename=current, reason=str(error).split("\n", 1)[0])
+        self.tell(MigrationPhase.RETRYING, current=current, reason=str(error))
+
+    def _settle(self, run: _Run, plan: Plan) -> None:
+        """Say what became of a migration under which the connection was lost."""
+        if run.in_doubt is None:
+            return
+        pending = any(migration.filename == run.in_doubt for migration in plan.pending)
+        outcome = "not applied" if pending else "applied"
+        self.log.info("migration.settled", filename=run.in_doubt, outcome=outcome)
+        run.in_doubt = None
+
+    async def _apply_all(self, store: Store, lease: Lease, run: _Run) -> None:
         from migrator.runners import SqlRunner  # late: 8 ms that a start with nothing to do is spared
 
         self.log.info("lease.acquired", token=lease.token, holder=lease.holder)
@@ -108,7 +201,8 @@ class Engine:
         ):
             # Again, under the lease: what was pending may have been applied in between.
             history = await store.history() or []
-            plan = self._plan(migrations, history)
+            plan = self._plan(run.migrations, history)
+            self._settle(run, plan)
             begun = {row.version: row for row in history}
             runner = SqlRunner(store, self.log)
             if store.transport.pooled:
@@ -124,9 +218,8 @@ class Engine:
                 )
                 last = migration is plan.pending[-1]
                 await self._apply(runner, store, migration, lease, begun.get(migration.version), last=last)
-            done = len(plan.pending)
-            self.tell(MigrationPhase.COMPLETED, applied=plan.applied + done, pending=0)
-            return done
+                run.done += 1
+            self.tell(MigrationPhase.COMPLETED, applied=plan.applied + len(plan.pending), pending=0)
 
     async def _apply(
         self,
@@ -143,8 +236,13 @@ class Engine:
         try:
             await runner.apply(migration, lease, begun, last=last)
         except asyncio.CancelledError:
-            confirmed = store.transport.ended is Ended.ROLLED_BACK
-            outcome = "rolled back" if confirmed else "outcome not known, read at the next start"
+            outcome = "outcome not known, read at the next start"
+            if runner.in_steps:
+                outcome = (
+                    "some of its statements may be done, which is on record; the next start goes on there"
+                )
+            elif store.transport.ended is Ended.ROLLED_BACK:
+                outcome = "rolled back"
             self.tell(
                 MigrationPhase.ABORTED,
                 current=migration.filename,

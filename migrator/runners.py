@@ -32,6 +32,8 @@ class SqlRunner:
         """Apply to the database of `store`."""
         self._store = store
         self._log = log
+        # The file at work runs statement by statement.
+        self.in_steps = False
 
     def check(self, migration: Migration) -> Script:
         """What the file means.
@@ -72,6 +74,7 @@ class SqlRunner:
             Unavailable: The connection broke; the outcome is unknown.
         """
         understood = self.check(migration)
+        self.in_steps = bool(understood.steps)
         transport = self._store.transport
         messages = Messages(
             self._store.schema,
