@@ -335,7 +335,8 @@ def _unreachable(dsn: Dsn, error: Exception) -> MigratorError:
             f"cannot trust the database at {dsn.place}: {error.reason or error}; "
             "check sslmode, sslrootcert, sslcert and sslkey"
         )
-    if isinstance(error, ConnectionError) and "rejected SSL" in str(error):  # asyncpg's own words
+    # asyncpg's own words. Where TLS is only preferred, the server said no and died in the same breath.
+    if isinstance(error, ConnectionError) and "rejected SSL" in str(error) and dsn.requires_tls:
         return ConfigError(f"cannot connect to {dsn.place}: it offers no TLS; check sslmode")
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
         return Unavailable(f"cannot reach the database at {dsn.place}: nobody answers there; is it running?")

@@ -79,6 +79,11 @@ class Dsn:
         """It is on this machine."""
         return self.place.startswith(("/", "localhost", "127.0.0.1", "[::1]"))
 
+    @property
+    def requires_tls(self) -> bool:
+        """Without TLS there is to be no connection."""
+        return bool(re.search(r"[?&]sslmode=(require|verify-ca|verify-full)\b", self.url))
+
     def __str__(self) -> str:
         """Host, port and database."""
         return self.place

@@ -1,5 +1,7 @@
 """Connections that break, with or without a word: nothing is done twice, and nobody waits for ever."""
 
+import asyncio
+import contextlib
 import signal
 import socket
 import time
@@ -7,7 +9,9 @@ import time
 import pytest
 
 from migrator import direct, dsn
+from migrator.errors import Unavailable
 from tests.support.faults import faulty_proxy
+from tests.support.pooler import running_pooler
 from tests.support.postgres import fetch
 from tests.support.processes import log_lines, start_migrator
 from tests.support.waiting import wait_until
@@ -56,20 +60,53 @@ def test_an_unknown_outcome_is_settled_within_the_run(proxy, database, migration
     assert fetch(database, "select id from a order by 1") == [(2,), (3,)]
 
 
-def test_a_connection_that_dies_without_a_word_is_found_out_by_the_heartbeat(proxy, database, migrations):
+@pytest.mark.parametrize("way", ["direct", "pooled"])
+def test_a_connection_that_dies_without_a_word_is_found_out_by_the_heartbeat(
+    postgres, database, migrations, way
+):
     directory = migrations(
         _1_a="create table a (id int);", _2_b="insert into a values (2); select pg_sleep(1);"
     )
-    migrator = start_migrator(proxy.url, directory, MIGRATION_LEASE_TTL="1")
-    wait_until(lambda: works_on(database, "pg_sleep"), what="the slow migration")
-    proxy.swallow()
-    wait_until(lambda: not works_on(database, "pg_sleep"), what="its end")
-    proxy.heal()
-    out, err = migrator.communicate(timeout=40)
+    with contextlib.ExitStack() as stack:
+        url = database
+        if way == "pooled":
+            url = f"{stack.enter_context(running_pooler(postgres))}/{database.rsplit('/', 1)[1]}"
+        proxy = stack.enter_context(faulty_proxy(url))
+        migrator = start_migrator(f"{proxy.url}?connect_timeout=1", directory, MIGRATION_LEASE_TTL="1")
+        wait_until(lambda: works_on(database, "pg_sleep"), what="the slow migration")
+        proxy.swallow()
+        wait_until(lambda: not works_on(database, "pg_sleep"), what="its end")
+        proxy.heal()
+        out, err = migrator.communicate(timeout=40)
 
     assert migrator.returncode == 0, err
     assert out.endswith("2 in all, nothing pending\n")
+    assert events(err, "migration.settled")
     assert fetch(database, "select id from a") == [(2,)]
+
+
+async def test_a_query_of_ours_that_gets_no_answer_is_given_up(proxy, monkeypatch):
+    monkeypatch.setattr(direct, "_ANSWER_S", 0.3)
+    async with direct.connect(dsn.parse(proxy.url, "DATABASE_URL"), "migrator/test") as transport:
+        proxy.swallow()
+        with pytest.raises(Unavailable, match="no answer within"):
+            await transport.fetch("select 1")
+
+
+async def test_a_server_that_dies_between_two_words_of_its_log_in_is_worth_a_retry():
+    """A crash of the postmaster ends a session right after it said no to TLS (found by chaos, seed 307)."""
+
+    async def die(reader, writer):
+        await reader.read(8)
+        writer.write(b"NE\0\0\0\x12SFATAL\0C57P02\0\0")
+        writer.close()
+
+    server = await asyncio.start_server(die, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(Unavailable):
+            async with direct.connect(dsn.parse(f"postgresql://a@127.0.0.1:{port}/a", "X"), "migrator/test"):
+                pass
 
 
 def test_sigterm_ends_a_migrator_whose_connection_is_dead_within_the_grace(proxy, database, migrations):
