@@ -5,13 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format bench soak clean
+RUNS ?= 500
+
+.PHONY: demo test check format bench chaos soak clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/python demo/run.py
 
 test: check
-	$(BIN)/pytest tests/integration tests/e2e
+	$(BIN)/pytest tests/integration tests/chaos tests/e2e
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -34,6 +36,11 @@ bench: $(VENV)/.bench
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.soak
+
+# RUNS=500 [SEED=...] [JOBS=4] [SECONDS=480]
+chaos: $(VENV)/.dev
+	CROWD=100 $(BIN)/pytest -q -rP tests/integration/test_crowd.py
+	$(BIN)/python -m tests.chaos --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
