@@ -85,6 +85,9 @@ class DirectTransport:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 return list(await self._connection.fetch(query, *arguments))
+        except asyncio.CancelledError:
+            await self._end_transaction()  # or else whoever uses it next would wait for the cancellation
+            raise
         except asyncpg.PostgresError as error:
             raise self._refused(error) from error
         except TimeoutError as error:
@@ -140,6 +143,9 @@ class DirectTransport:
             # Nothing is to wait for an answer of this one again. Its server notices, and rolls back.
             self._connection.terminate()
             return Ended.UNKNOWN
+        except asyncio.CancelledError:  # once more, as the heartbeat has found it dead
+            self._connection.terminate()
+            raise
 
     def _refused(self, error: asyncpg.PostgresError, completed: int = 0) -> DatabaseError:
         # 08xxx is made up by asyncpg on a cut; a server that says it speaks of another connection.

@@ -55,6 +55,10 @@ async def keep(
             finally:
                 beat.cancel()
     except BaseExceptionGroup as group:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # We were asked to stop as well, which a task group forgets over an error.
+            raise asyncio.CancelledError from None
         # One of the two ended and cancelled the other; what it ended with is the news.
         raise group.exceptions[0] from None
     finally:

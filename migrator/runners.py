@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from migrator import errors, failure, script
-from migrator.errors import Conflict, MigrationFailed, PlanError, Unavailable
+from migrator.errors import Conflict, LeaseLost, MigrationFailed, PlanError, Unavailable
 from migrator.log import Log
 from migrator.messages import LOCK_TIMEOUT_MS, Messages
 from migrator.migration import Migration, checksum, read_text
@@ -128,6 +128,8 @@ class SqlRunner:
                     message = messages.settle(done=number, finished=finished)
                 await self._persist(migration, partial(self._store.transport.execute, message))
         except DatabaseError as error:
+            if errors.from_sqlstate(error.sqlstate) is LeaseLost:
+                where = None  # the fence stands before each statement
             raise failure.failure(migration, error, where, state) from error
         finally:
             await self._clean_session(messages)

@@ -109,16 +109,21 @@ async def test_a_server_that_dies_between_two_words_of_its_log_in_is_worth_a_ret
                 pass
 
 
-def test_sigterm_ends_a_migrator_whose_connection_is_dead_within_the_grace(proxy, database, migrations):
+@pytest.mark.parametrize("heard_s", [0.0, 1.2], ids=["at once", "while the heartbeat finds it out, too"])
+def test_sigterm_ends_a_migrator_whose_connection_is_dead_within_the_grace(
+    proxy, database, migrations, heard_s
+):
     """Five seconds, after which the entrypoint kills it."""
     directory = migrations(
         _1_a="create table a (id int);\ncreate index concurrently i on a (id);\nselect pg_sleep(60);"
     )
-    migrator = start_migrator(proxy.url, directory)
+    migrator = start_migrator(f"{proxy.url}?connect_timeout=1", directory, MIGRATION_LEASE_TTL="1")
     wait_until(lambda: works_on(database, "pg_sleep"), what="the slow statement")
     proxy.swallow()
+    time.sleep(heard_s)  # a moment that no event marks
     began_s = time.monotonic()
     migrator.send_signal(signal.SIGTERM)
+    proxy.heal()
     _, err = migrator.communicate(timeout=30)
 
     assert time.monotonic() - began_s < 5
@@ -142,6 +147,20 @@ def test_a_lost_lease_cancels_a_statement_without_transaction_on_the_server(data
     assert migrator.returncode == 75, err
     assert events(err, "lease.lost")
     wait_until(lambda: not works_on(database, "concurrently i"), timeout_s=3, what="its end on the server")
+
+
+def test_a_lease_lost_between_two_statements_is_worth_a_retry(database, migrations):
+    directory = migrations(
+        _1_a="create table a (id int);\nselect pg_sleep(1.5);\ncreate table b ();\ncreate index concurrently i on a (id);"
+    )
+    migrator = start_migrator(database, directory)
+    wait_until(lambda: works_on(database, "pg_sleep"), what="the slow statement")
+    # It waits for the running statement, whose transaction holds the row.
+    fetch(database, "delete from migrator.migration_locks; select 1")
+    _, err = migrator.communicate(timeout=20)
+
+    assert migrator.returncode == 75, err
+    assert "lock was taken over or removed" in err
 
 
 async def test_our_side_of_a_connection_notices_a_host_that_is_gone(database):
