@@ -31,6 +31,7 @@ class Messages:
         """
         self._schema = schema
         self._local_settings = local_settings
+        self._begin = ("begin", "begin_pooled") if pooled else ("begin",)
         self._clean = ("clean", "clean_pooled") if pooled else ("clean",)
         self._values: dict[str, sql.Value] = {
             "name": LOCK_NAME,
@@ -49,7 +50,7 @@ class Messages:
         `durable`: its commit waits for the disk. True for the last of a run: who sees all applied may rely
         on it.
         """
-        head = self._joined("begin", "fence", "record")
+        head = self._joined(*self._begin, "fence", "record")
         for setting, value in self._local_settings.items():
             head += self._joined("setting", setting=setting, value=value)
         tail = ("guard", *self._clean, *(() if durable else ("hasty",)), "commit")

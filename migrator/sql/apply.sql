@@ -7,6 +7,16 @@ set local statement_timeout = 0;
 set local lock_timeout = :lock_timeout_ms;
 set local idle_in_transaction_session_timeout = '60s';
 
+-- begin_pooled(): notice that the pooler has dropped us, for this transaction; a direct session has it set. Where
+-- the server can't (before PostgreSQL 14, not on every system), it works on to the end.
+do $check$
+begin
+  perform set_config('client_connection_check_interval', '1s', true);
+exception when others then
+  null;
+end
+$check$;
+
 -- fence(name, token, holder): as long as this transaction lives, nobody can take the lease over. An
 -- earlier statement of the file may have set a role that can't read our tables and that the next one is
 -- to run under.

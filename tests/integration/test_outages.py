@@ -133,6 +133,35 @@ def test_sigterm_ends_a_migrator_whose_connection_is_dead_within_the_grace(
     assert "which is on record" in aborted["reason"]
 
 
+def test_the_work_of_a_migrator_that_was_killed_behind_a_pooler_is_rolled_back_soon(
+    postgres, database, migrations
+):
+    directory = migrations(_1_a="create table a (id int); select pg_sleep(60);")
+    with running_pooler(postgres) as url:
+        migrator = start_migrator(f"{url}/{database.rsplit('/', 1)[1]}", directory)
+        wait_until(lambda: works_on(database, "pg_sleep"), what="the slow migration")
+        migrator.kill()
+        migrator.communicate()
+
+        wait_until(lambda: not works_on(database, "pg_sleep"), timeout_s=5, what="the end of its work")
+    assert fetch(database, "select to_regclass('a')") == [(None,)]
+
+
+def test_sigterm_cancels_the_statement_through_a_pooler_as_well(postgres, database, migrations):
+    directory = migrations(_1_a="create table a (id int); select pg_sleep(60);")
+    with running_pooler(postgres) as url:
+        migrator = start_migrator(f"{url}/{database.rsplit('/', 1)[1]}", directory)
+        wait_until(lambda: works_on(database, "pg_sleep"), what="the slow migration")
+        migrator.send_signal(signal.SIGTERM)
+        _, err = migrator.communicate(timeout=10)
+
+        assert migrator.returncode == 143
+        (aborted,) = events(err, "migration.aborted")
+        assert aborted["reason"] == "stopped while applying 1_a.sql: rolled back"
+        assert not works_on(database, "pg_sleep")
+    assert fetch(database, "select holder from migrator.migration_locks") == [(None,)]
+
+
 def test_a_lost_lease_cancels_a_statement_without_transaction_on_the_server(database, migrations):
     directory = migrations(
         _1_a="create table a (id int);\ninsert into a values (1);\n"
