@@ -263,6 +263,8 @@ class Engine:
         reason = "somebody else is about to migrate"
         if holder is not None:
             reason = f"{holder.name} has been migrating for {holder.held_s:.0f} s"
+            if holder.name == self.holder:
+                reason = "the connection that we lost still holds the lock"
         if self.tell.report.phase is not MigrationPhase.WAITING_FOR_LOCK:
             self.log.info("lease.busy", reason=reason)
         self.tell(

@@ -8,6 +8,7 @@ import asyncpg
 import psutil
 import pytest
 
+from tests.support.faults import faulty_proxy
 from tests.support.postgres import fetch, free_port, new_database, running_server
 from tests.support.processes import app
 from tests.support.waiting import wait_until
@@ -379,3 +380,18 @@ def _oom_score_adj(process):
 
 def _gone(process):
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_connection_that_is_cut_is_replaced_within_the_attempt(start, database, migrations):
+    directory = migrations(_1_a="create table a (id int); select pg_sleep(1.5);")
+    with faulty_proxy(database) as proxy:
+        running = start(app("wait", "0"), env=_env(proxy.url, directory, MIGRATION_RETRY_COUNT="0"))
+        wait_until(lambda: _is_applying(database), what="the slow migration")
+        proxy.cut()
+        marker = running.wait_for_phase("completed")
+
+    assert marker["migrations"]["attempt"] == 1
+    phases = [line["phase"] for line in running.events("status.changed")]
+    assert phases[-1] == "completed"
+    assert not running.events("status.refused")
+    assert _history(database) == ["1_a.sql"]
