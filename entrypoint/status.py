@@ -17,7 +17,8 @@ MIGRATION_NEXT: dict[MigrationPhase, frozenset[MigrationPhase]] = {
     _P.PENDING: _MOVES | _ENDS,
     _P.CONNECTING: (_MOVES | _ENDS) - {_P.CONNECTING},
     _P.WAITING_FOR_LOCK: _ENDS | {_P.CONNECTING, _P.APPLYING, _P.RETRYING},
-    _P.APPLYING: _ENDS | {_P.RETRYING},
+    # Waiting: its connection was lost and still holds the lock; that it retries may be the report left out.
+    _P.APPLYING: _ENDS | {_P.RETRYING, _P.WAITING_FOR_LOCK},
     # Not by way of `connecting` only: the report that says so may be the one that got lost.
     _P.RETRYING: (_MOVES | _ENDS) - {_P.RETRYING},
     # The migrator's own word that it failed may be followed by the overseer's that it tries again.
