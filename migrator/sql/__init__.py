@@ -28,6 +28,8 @@ class Piece:
     def message(self, schema: str, **values: Value) -> str:
         """With the values as literals, to be sent without parameters."""
         text = self.text.replace("{schema}", identifier(schema))  # first: a value may hold such a word itself
+        if not self.names:
+            return text
         return _NAME.sub(lambda found: literal(values[found[1]]), text)
 
 
