@@ -12,7 +12,7 @@ from migrator import direct, dsn
 from migrator.errors import Unavailable
 from tests.support.faults import faulty_proxy
 from tests.support.pooler import running_pooler
-from tests.support.postgres import fetch
+from tests.support.postgres import Blocker, fetch
 from tests.support.processes import log_lines, start_migrator
 from tests.support.waiting import wait_until
 
@@ -179,14 +179,19 @@ def test_a_lost_lease_cancels_a_statement_without_transaction_on_the_server(data
 
 
 def test_a_lease_lost_between_two_statements_is_worth_a_retry(database, migrations):
+    fetch(database, "create table busy (id int); select 1")
+    blocker = Blocker(database, "begin; lock table busy")
     directory = migrations(
-        _1_a="create table a (id int);\nselect pg_sleep(1.5);\ncreate table b ();\ncreate index concurrently i on a (id);"
+        _1_a="create table a (id int);\ninsert into busy values (1);\ncreate index concurrently i on a (id);"
     )
     migrator = start_migrator(database, directory)
-    wait_until(lambda: works_on(database, "pg_sleep"), what="the slow statement")
-    # It waits for the running statement, whose transaction holds the row.
-    fetch(database, "delete from migrator.migration_locks; select 1")
-    _, err = migrator.communicate(timeout=20)
+    try:
+        wait_until(lambda: works_on(database, "into busy"), what="the blocked statement")
+        # It waits for the transaction of that statement, which gives up, to try again after a pause.
+        fetch(database, "delete from migrator.migration_locks; select 1")
+        _, err = migrator.communicate(timeout=20)
+    finally:
+        blocker.close()
 
     assert migrator.returncode == 75, err
     assert "lock was taken over or removed" in err

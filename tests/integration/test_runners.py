@@ -1,14 +1,11 @@
 """Applying files: whole or not at all, with errors that say where, why, and what is left."""
 
-import asyncio
 import signal
-import threading
 import time
 
-import asyncpg
 import pytest
 
-from tests.support.postgres import fetch
+from tests.support.postgres import Blocker, fetch
 from tests.support.processes import log_lines, run_migrator, start_migrator
 from tests.support.waiting import wait_until
 
@@ -291,7 +288,7 @@ def test_a_file_that_waits_for_a_lock_lets_the_apps_queries_through_and_passes_i
     database, migrations
 ):
     fetch(database, "create table busy (id int); select 1")
-    blocker = _Blocker(database, "begin; insert into busy values (1)")
+    blocker = Blocker(database, "begin; insert into busy values (1)")
     directory = migrations(_1_a="alter table busy add column added int;")
     migrator = start_migrator(database, directory)
     try:
@@ -312,30 +309,6 @@ def test_a_file_that_waits_for_a_lock_lets_the_apps_queries_through_and_passes_i
 def _timed(action):
     began = time.monotonic()
     return action(), time.monotonic() - began
-
-
-class _Blocker:
-    """Another client with an open transaction."""
-
-    def __init__(self, url, statement):
-        self._loop = asyncio.new_event_loop()
-        self._connection = self._loop.run_until_complete(asyncpg.connect(url))
-        self._loop.run_until_complete(self._connection.execute(statement))
-        self._thread = None
-
-    def start(self, statement):
-        """Begin a statement that will have to wait."""
-        self._thread = threading.Thread(
-            target=lambda: self._loop.run_until_complete(self._connection.execute(statement))
-        )
-        self._thread.start()
-
-    def close(self):
-        if self._thread is not None:
-            self._thread.join(30)
-        self._connection.terminate()
-        self._loop.run_until_complete(asyncio.sleep(0))  # in which the transport closes its socket
-        self._loop.close()
 
 
 # Stopped
@@ -461,7 +434,7 @@ def test_an_invalid_index_is_dropped_and_built_again(database, migrations):
 def test_an_index_broken_by_a_deadlock_is_built_again_and_not_taken_for_done(database, migrations):
     """CREATE INDEX CONCURRENTLY waits for a transaction that then wants what the index build holds."""
     fetch(database, "create table a (id int); select 1")
-    blocker = _Blocker(database, "begin; set deadlock_timeout = '30s'; insert into a values (1)")
+    blocker = Blocker(database, "begin; set deadlock_timeout = '30s'; insert into a values (1)")
     directory = migrations(_1_b="create index concurrently if not exists a_id on a (id);")
     migrator = start_migrator(database, directory)
     try:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -84,6 +85,30 @@ def fetch(url: str, query: str, *arguments: object) -> list[tuple[object, ...]]:
             await connection.close()
 
     return asyncio.run(run())
+
+
+class Blocker:
+    """Another client with an open transaction."""
+
+    def __init__(self, url: str, statement: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._connection = self._loop.run_until_complete(asyncpg.connect(url))
+        self._loop.run_until_complete(self._connection.execute(statement))
+        self._thread: threading.Thread | None = None
+
+    def start(self, statement: str) -> None:
+        """Begin a statement that will have to wait."""
+        self._thread = threading.Thread(
+            target=lambda: self._loop.run_until_complete(self._connection.execute(statement))
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.join(30)
+        self._connection.terminate()
+        self._loop.run_until_complete(asyncio.sleep(0))  # in which the transport closes its socket
+        self._loop.close()
 
 
 @contextlib.contextmanager
