@@ -10,7 +10,7 @@ from tests.chaos.run import field_of_battle
 RUNS = 3
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def battle():
     with field_of_battle() as run:
         yield run
