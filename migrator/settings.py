@@ -15,7 +15,7 @@ from migrator.errors import ConfigError, Redactor
 SUPERVISED_CONNECT_WAIT_S = 15.0
 # Over how many seconds replicas that start together spread their first look at the database. Not where an
 # app waits for it, nor where the database is of this machine and has no other replicas.
-START_SPREAD_S = 1.0
+START_SPREAD_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
