@@ -116,10 +116,10 @@ class _Session:
             return self._say_aborted()
         except MigratorError as error:
             if self._out_of_memory and isinstance(error, Unavailable):
-                return self._fail(f"{_out_of_memory(self._teller.report.current)}\n{NOT_KNOWN}", 1)
+                return self._fail_without_memory()
             return self._fail(str(error), error.exit_code)
         except MemoryError:
-            return self._fail(_out_of_memory(self._teller.report.current), 1)
+            return self._fail_without_memory()
         except Exception as error:  # noqa: BLE001 - a bug of ours: one line, and no secret in it
             place = traceback.extract_tb(error.__traceback__)[-1]
             return self._fail(f"internal error: {error!r} at {place.filename}:{place.lineno}", 1)
@@ -176,6 +176,8 @@ class _Session:
     @asynccontextmanager
     async def _open_store(self) -> AsyncIterator[Store]:
         """A store over a new connection."""
+        if self._out_of_memory:  # the one before ended for that, and none of what a new one needs would fit
+            raise MemoryError
         async with AsyncExitStack() as stack:
             yield Store(await self._knock(stack), self._settings.schema)
 
@@ -230,6 +232,10 @@ class _Session:
             self._teller(MigrationPhase.ABORTED, error=f"stopped by {name}: nothing was being applied")
         self._log.warning("migration.aborted", reason=self._teller.report.error)
         return INTERRUPTED + self._signal
+
+    def _fail_without_memory(self) -> int:
+        known = f"\n{NOT_KNOWN}" if self._out_of_memory else ""
+        return self._fail(_out_of_memory(self._teller.report.current) + known, 1)
 
     def _fail(self, message: str, code: int) -> int:
         message = self._redact(message)
