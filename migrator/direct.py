@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -100,12 +100,33 @@ class DirectTransport:
 
     async def execute(self, message: str) -> None:
         """See Transport."""
+        await self._in_transaction(self._connection.execute(message))
+
+    async def copy(self, statement: str, chunks: Iterable[bytes]) -> None:
+        """See Transport."""
+        counter = self._connection.counter
+        counter.answered.clear()
+
+        async def wanted() -> AsyncIterator[bytes]:
+            # asyncpg would send on and on to a server that has refused the statement, or a line.
+            await counter.answered.wait()
+            for chunk in chunks:
+                if not counter.is_copying:
+                    return
+                yield chunk
+
+        # asyncpg's public ways make the statement themselves, from options of which they know fewer than
+        # PostgreSQL. This is what they all call then, with flow control and cancellation.
+        await self._in_transaction(self._connection._copy_in(statement, wanted(), None))  # noqa: SLF001
+
+    async def _in_transaction(self, running: Awaitable[object]) -> None:
+        """Await it; what it leaves of a transaction when it goes wrong is rolled back."""
         self._connection.counter.completed = 0
         self.ended = Ended.UNKNOWN
         self._asked_s = time.monotonic()
         try:
-            await self._connection.execute(message)
-        except asyncio.CancelledError:
+            await running
+        except (asyncio.CancelledError, MigratorError):
             # asyncpg has asked the server to cancel; what the server made of it we ask for here.
             self.ended = await self._end_transaction()
             raise
@@ -179,14 +200,20 @@ class _Counter(asyncio.Protocol):
     """
 
     _TALLIED = frozenset(b"CI")
+    # CopyInResponse, ErrorResponse
+    _ANSWERS = frozenset(b"GE")
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._head = b""
         self._skip = 0
         self.completed = 0
+        # Of a COPY: the server has said whether it takes the data, and does so still.
+        self.answered = asyncio.Event()
+        self.is_copying = False
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._answer(takes_data=False)
         self._inner.connection_lost(error)
 
     def pause_writing(self) -> None:
@@ -203,6 +230,10 @@ class _Counter(asyncio.Protocol):
         self._tally(data)
         self._inner.data_received(data)
 
+    def _answer(self, *, takes_data: bool) -> None:
+        self.is_copying = takes_data
+        self.answered.set()
+
     def _tally(self, data: bytes) -> None:
         start = 0
         while start < len(data):
@@ -216,6 +247,8 @@ class _Counter(asyncio.Protocol):
             start += need
             if len(self._head) == 5:  # one byte of type, four of length, which counts itself
                 self.completed += self._head[0] in self._TALLIED
+                if self._head[0] in self._ANSWERS:
+                    self._answer(takes_data=self._head[:1] == b"G")
                 self._skip = int.from_bytes(self._head[1:], "big") - 4
                 self._head = b""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from migrator import errors, scan, script
+from migrator import errors, scan, script, statements
 from migrator.errors import NOT_KNOWN, Conflict, LeaseLost, MigrationFailed, MigratorError
+from migrator.lexer import BEGINNING, Place
 from migrator.migration import Migration
-from migrator.script import Script, Statement
+from migrator.statements import Statement
 from migrator.transport import DatabaseError, Ended
 
 LEASE_LOST = "cannot go on: the migration lock was taken over or removed; trying again"
@@ -39,38 +40,71 @@ _REMEDIES = {
 class Located:
     """Where an error belongs in a file: `shown` is the first line of the statement, or else the line."""
 
-    def __init__(self, *, text: str, statement: Statement | None = None, offset: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        text: str,
+        statement: Statement | None = None,
+        offset: int | None = None,
+        begin: Place = BEGINNING,
+    ) -> None:
+        """In `text`, which begins at `begin` of the file."""
         at = offset if offset is not None else statement.offset if statement else None
         self.text, self.offset, self.line = text, at, 0
         self.where = self.shown = ""
         if at is not None:
             line, column = script.line_and_column(text, at)
             self.line = line
-            self.where = f"line {line}, column {column}: "
-            self.shown = script.shown(text.split("\n")[line - 1])
+            column += begin.column - 1 if line == 1 else 0
+            self.where = f"line {begin.line + line - 1}, column {column}: "
+            self.shown = statements.shown(text.split("\n")[line - 1])
         if statement is not None:
             self.shown = statement.first_line
 
 
-def locate(error: DatabaseError, text: str, start: int, head: int) -> Located | None:
-    """Where in the file the error is; None if it isn't in the file but in what we put around it."""
-    statements = script.split(text) or []
+def locate(
+    error: DatabaseError, text: str, start: int, head: int, begin: Place = BEGINNING
+) -> Located | None:
+    """Where in the file the error is; None if it isn't in the file but in what we put around it.
+
+    Args:
+        error: What the server said of a message.
+        text: What the message holds of the file, from its place `begin` on.
+        start: Where in the message that begins.
+        head: How many statements of ours are before it.
+        begin: See `text`.
+    """
+    found = statements.split(text) or []
     if error.position is not None and error.position > start:
         offset = min(error.position - 1 - start, len(text.rstrip()))
-        begun = [one for one in statements if one.offset <= offset]
-        return Located(text=text, statement=begun[-1] if begun else None, offset=offset)
+        begun = [one for one in found if one.offset <= offset]
+        return Located(text=text, statement=begun[-1] if begun else None, offset=offset, begin=begin)
     if error.completed < head:
         return None
     number = error.completed - head
-    return Located(text=text, statement=statements[number] if number < len(statements) else None)
+    statement = found[number] if number < len(found) else None
+    return Located(text=text, statement=statement, begin=begin)
 
 
-def state_of(error: DatabaseError, understood: Script) -> str:
-    """What state the database is in; only what is known."""
+def copied_line(error: DatabaseError, table: str) -> int | None:
+    """Which line of a COPY's data an error is in, from 1, by its context; None if it isn't in the data."""
+    # "COPY orders, line 3, column net: ...", with words of the server's language between.
+    found = re.search(rf"COPY {re.escape(table)}, \w+ (\d+)", error.text)
+    return int(found[1]) if found else None
+
+
+def state_of(error: DatabaseError, *, understood: bool, untouched: bool) -> str:
+    """What state the database is in; only what is known.
+
+    Args:
+        error: What the server said.
+        understood: The parser knew all of the file.
+        untouched: Nothing of the file had been executed before this message.
+    """
     if error.sqlstate == _ENDED_OWN_TRANSACTION:
         return "a part of it may have been committed; look what is there"
     # Of a text that the parser doesn't know, anything might be a COMMIT, unless the server ran none of it.
-    if error.ended is not Ended.UNKNOWN and (understood.understood or error.completed == 0):
+    if error.ended is not Ended.UNKNOWN and (understood or (untouched and error.completed == 0)):
         return "rolled back: nothing of this file was applied"
     return NOT_KNOWN
 
@@ -83,7 +117,15 @@ def progress(number: int, total: int) -> str:
     return f"of {total} statements, {before} done and on record; the next run goes on with statement {number}"
 
 
-def unfinished(migration: Migration, error: DatabaseError, text: str, start: int, state: str) -> str | None:
+def unfinished(
+    migration: Migration,
+    error: DatabaseError,
+    text: str,
+    start: int,
+    state: str,
+    *,
+    begin: Place = BEGINNING,
+) -> str | None:
     """What to say of a file that the server couldn't read since something in it has no end; else None.
 
     Where it noticed is told as well if that is before: the next quote closes what a forgotten one opened.
@@ -91,11 +133,11 @@ def unfinished(migration: Migration, error: DatabaseError, text: str, start: int
     found = scan.unfinished(text) if error.sqlstate == _SYNTAX_ERROR else None
     if found is None:
         return None
-    at = Located(text=text, offset=found.offset)
+    at = Located(text=text, offset=found.offset, begin=begin)
     lines = [f"cannot apply {migration.filename}: {at.where}{found.what} ({error.sqlstate})", f"  {at.shown}"]
     noticed = (error.position or 0) - 1 - start
     if 0 <= noticed < len(text.rstrip()) and noticed != found.offset:
-        there = Located(text=text, offset=noticed)
+        there = Located(text=text, offset=noticed, begin=begin)
         # Its own words may quote all that follows, which is ours.
         said = error.text.split("\n")[0].partition(" at or near ")[0]
         lines += [

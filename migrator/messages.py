@@ -50,11 +50,19 @@ class Messages:
         `durable`: its commit waits for the disk. True for the last of a run: who sees all applied may rely
         on it.
         """
+        head = self.head()
+        return f"{head}{text}\n;\n{self.tail(durable=durable)}", len(head)
+
+    def head(self) -> str:
+        """What goes before a file's first statement."""
         head = self._joined(*self._begin, "fence", "record")
         for setting, value in self._local_settings.items():
             head += self._joined("setting", setting=setting, value=value)
-        tail = ("guard", *self._clean, *(() if durable else ("hasty",)), "commit")
-        return f"{head}{text}\n;\n{self._joined(*tail)}", len(head)
+        return head
+
+    def tail(self, *, durable: bool = True) -> str:
+        """What goes after its last one."""
+        return self._joined("guard", *self._clean, *(() if durable else ("hasty",)), "commit")
 
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""

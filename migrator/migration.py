@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from migrator.errors import ConfigError, PlanError
 _NAME = re.compile(r"([0-9]+)_(.*)\.sql", re.DOTALL)
 _NOT_TEXT = re.compile("[\udc80-\udcff]")  # how Python shows bytes of a name that aren't UTF-8
 _NAMES_SHOWN = 3
+_CHUNK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) 
         if _NOT_TEXT.search(path.name):
             raise PlanError(f"cannot apply {path.name!r}: its name isn't UTF-8; rename it")
         migrations.append(
-            Migration(version=matched[1], name=matched[2], path=path, checksum=checksum(read_text(path)))
+            Migration(version=matched[1], name=matched[2], path=path, checksum=_checksum_of(path))
         )
     # By version as text, as the Supabase CLI does (tried with 3.1.0: 1_, 10_, 2_), across directories too.
     migrations.sort(key=lambda migration: (migration.version, migration.filename))
@@ -106,35 +107,77 @@ def read_text(path: Path) -> str:
     Raises:
         PlanError: It can't be read, or isn't UTF-8.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise PlanError(f"cannot read {path.name}: {_why_unreadable(path, error)}") from error
-    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        raise PlanError(f"cannot read {path.name}: it is UTF-32; save it as UTF-8")
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or _looks_like_utf16(content):
-        raise PlanError(f"cannot read {path.name}: it is UTF-16; save it as UTF-8")
-    try:
-        text = content.removeprefix(codecs.BOM_UTF8).decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise PlanError(
-            f"cannot read {path.name}: line {line} isn't UTF-8; save the file as UTF-8"
-        ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise PlanError(f"cannot read {path.name}: line {line} holds a NUL character; remove it")
-    return text
+    return "".join(_texts(path))
 
 
-def checksum(text: str) -> str:
+class Checksum:
     """What identifies a file's content: line ends, byte order mark and trailing white space don't count.
 
     A fifth of all edits to committed migrations change nothing else (reference/real-projects.md).
     """
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    meant = "\n".join(line.rstrip() for line in lines).rstrip()
-    return "sha256:" + hashlib.sha256(meant.encode()).hexdigest()
+
+    def __init__(self) -> None:
+        """Of a file of which nothing is known yet."""
+        self._hash = hashlib.sha256()
+        # White space that may turn out to be trailing.
+        self._held = ""
+
+    def update(self, text: str) -> None:
+        """Go on with its next piece."""
+        text = self._held + text
+        body = text.rstrip()
+        self._held = text[len(body) :]
+        if "\r" in body:
+            body = body.replace("\r\n", "\n").replace("\r", "\n")
+        self._hash.update("\n".join([line.rstrip() for line in body.split("\n")]).encode())
+
+    def __str__(self) -> str:
+        """Of all that came."""
+        return "sha256:" + self._hash.hexdigest()
+
+
+def checksum(text: str) -> str:
+    """The checksum of a text."""
+    summed = Checksum()
+    summed.update(text.removeprefix("\ufeff"))
+    return str(summed)
+
+
+def _checksum_of(path: Path) -> str:
+    summed = Checksum()
+    for text in _texts(path):
+        summed.update(text)
+    return str(summed)
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The file's text, piece by piece, so that a large file needn't be held."""
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    lines = 1
+    try:
+        with path.open("rb", buffering=0) as file:
+            content = file.read(_CHUNK_BYTES)
+            if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+                raise PlanError(f"cannot read {path.name}: it is UTF-32; save it as UTF-8")
+            if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or _looks_like_utf16(content):
+                raise PlanError(f"cannot read {path.name}: it is UTF-16; save it as UTF-8")
+            content = content.removeprefix(codecs.BOM_UTF8)
+            while content:
+                text = decode(content)
+                if "\0" in text:
+                    line = lines + text.count("\n", 0, text.index("\0"))
+                    raise PlanError(f"cannot read {path.name}: line {line} holds a NUL character; remove it")
+                yield text
+                lines += text.count("\n")
+                content = file.read(_CHUNK_BYTES)
+            decode(b"", True)
+    except UnicodeDecodeError as error:
+        line = lines + error.object.count(b"\n", 0, error.start)
+        raise PlanError(
+            f"cannot read {path.name}: line {line} isn't UTF-8; save the file as UTF-8"
+        ) from error
+    except OSError as error:
+        raise PlanError(f"cannot read {path.name}: {_why_unreadable(path, error)}") from error
 
 
 def _why_unreadable(path: Path, error: OSError) -> str:

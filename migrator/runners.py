@@ -7,14 +7,17 @@ import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from migrator import errors, failure, script
+from migrator import errors, failure, parts, script, statements
 from migrator.errors import Conflict, LeaseLost, MigrationFailed, PlanError, Unavailable
 from migrator.log import Log
 from migrator.messages import LOCK_TIMEOUT_MS, Messages
 from migrator.migration import Migration, checksum, read_text
+from migrator.parts import Parts
 from migrator.plan import HistoryRow
-from migrator.script import Script, Statement, Way
+from migrator.script import Script
+from migrator.sending import Sending
 from migrator.sql import identifier
+from migrator.statements import Statement, Way
 from migrator.store import Lease, Store
 from migrator.transport import DatabaseError, Ended
 
@@ -35,17 +38,19 @@ class SqlRunner:
         # The file at work runs statement by statement.
         self.in_steps = False
 
-    def check(self, migration: Migration) -> Script:
+    def check(self, migration: Migration) -> Script | Parts:
         """What the file means.
 
         Raises:
             PlanError: It can't be applied, or not over this connection.
         """
+        if migration.path.stat().st_size > parts.WHOLE_BYTES:
+            return self._cut(migration)
         text = read_text(migration.path)
         if checksum(text) != migration.checksum:
-            raise PlanError(
-                f"cannot apply {migration.filename}: it was edited while we were reading; start again"
-            )
+            raise _edited(migration)
+        if script.needs_parts(text):
+            return self._cut(migration)
         understood = script.understand(text, migration.filename)
         if understood.steps and self._store.transport.pooled:
             alone = next(statement for statement, way in understood.steps if way is not Way.IN_TRANSACTION)
@@ -74,7 +79,7 @@ class SqlRunner:
             Unavailable: The connection broke; the outcome is unknown.
         """
         understood = self.check(migration)
-        self.in_steps = bool(understood.steps)
+        self.in_steps = isinstance(understood, Script) and bool(understood.steps)
         transport = self._store.transport
         messages = Messages(
             self._store.schema,
@@ -83,7 +88,9 @@ class SqlRunner:
             pooled=transport.pooled,
             local_settings=transport.local_settings,
         )
-        if understood.steps:
+        if isinstance(understood, Parts):
+            await self._apply_parts(migration, understood, messages)
+        elif understood.steps:
             await self._apply_steps(migration, understood, messages, begun)
         else:
             await self._apply_whole(migration, understood, messages, last=last)
@@ -95,13 +102,27 @@ class SqlRunner:
         try:
             await self._persist(migration, partial(self._store.transport.execute, message))
         except DatabaseError as error:
-            head = script.split(message[:start]) or []
+            head = statements.split(message[:start]) or []
             located = failure.locate(error, understood.text, start, len(head))
-            state = failure.state_of(error, understood)
+            state = failure.state_of(error, understood=understood.understood, untouched=True)
             unfinished = failure.unfinished(migration, error, understood.text, start, state)
             if unfinished is not None:
                 raise MigrationFailed(unfinished) from error
             raise failure.failure(migration, error, located, state) from error
+
+    def _cut(self, migration: Migration) -> Parts:
+        with migration.path.open("rb") as file:
+            cut = parts.cut(file, migration.filename)
+        if cut.checksum != migration.checksum:
+            raise _edited(migration)
+        return cut
+
+    async def _apply_parts(self, migration: Migration, cut: Parts, messages: Messages) -> None:
+        sending = Sending(self._store.transport, migration, cut, messages)
+        try:
+            await self._persist(migration, sending)
+        except DatabaseError as error:
+            raise sending.failed(error) from error
 
     async def _apply_steps(
         self, migration: Migration, understood: Script, messages: Messages, begun: HistoryRow | None
@@ -166,6 +187,10 @@ class SqlRunner:
             self._log.warning("session.unclean", reason=str(error))
 
 
+def _edited(migration: Migration) -> PlanError:
+    return PlanError(f"cannot apply {migration.filename}: it was edited while we were reading; start again")
+
+
 class _Alone:
     """A statement that can't run in a transaction: what is done each time it is tried."""
 
@@ -213,7 +238,7 @@ class _Alone:
 
     async def _is_done_already(self) -> bool:
         """Clear the way for a CREATE INDEX CONCURRENTLY; True if an earlier run had finished it."""
-        index = script.index_of(self._statement)
+        index = statements.index_of(self._statement)
         found = await self._store.index_state(index.schema, index.name, index.table) if index else None
         if index is None or found is None:
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -58,7 +58,7 @@ class Transport(Protocol):
     pooled: bool
     # The server process that the log-in named. A pooler names one that isn't the one who answers.
     session_pid: int
-    # What became of the transaction of the last `execute`, if that was cancelled.
+    # What became of the transaction of the last `execute` or `copy`, if that was cancelled.
     ended: Ended
 
     @property
@@ -91,4 +91,11 @@ class Transport(Protocol):
         Raises:
             DatabaseError: The server refused a statement of it.
             Unavailable: The connection is gone; whether it was executed is unknown.
+        """
+
+    async def copy(self, statement: str, chunks: Iterable[bytes]) -> None:
+        """Run a COPY ... FROM stdin with its data, which is read while it is sent.
+
+        Raises:
+            As `execute`. What `chunks` raises ends the transaction, too.
         """

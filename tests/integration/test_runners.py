@@ -264,13 +264,6 @@ def test_a_file_means_what_psql_makes_of_it(database, migrations, text):
     assert fetch(database, "select * from a") == [(1,)]
 
 
-def test_copy_from_stdin_is_refused_before_anything_runs(database, migrations):
-    directory = migrations(_1_a="create table a (id int);\ncopy a from stdin;\n")
-
-    assert "line 2, column 1: COPY ... FROM stdin" in refused(database, directory, code=65)
-    assert not exists(database, "a")
-
-
 def test_a_file_of_five_megabytes_fits_into_the_memory_limit(database, migrations):
     row = "('" + "x" * 90 + "'),\n"
     text = "create table a (t text);\nbegin;\ninsert into a values\n" + row * 52_000 + "('last');\ncommit;"

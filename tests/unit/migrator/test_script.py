@@ -2,9 +2,10 @@
 
 import pytest
 
-from migrator import script
+from migrator import script, statements
 from migrator.errors import PlanError
-from migrator.script import Way, understand
+from migrator.script import understand
+from migrator.statements import Way
 
 
 def steps(text):
@@ -108,7 +109,7 @@ def test_statements_around_one_that_runs_alone_have_transactions_of_their_own():
 )
 def test_begin_and_commit_in_pairs_are_blanked_out(text):
     understood = understand(text, "1_a.sql").text
-    left = script.split(understood)
+    left = statements.split(understood)
 
     assert len(understood) == len(text)
     assert understood.count("\n") == text.count("\n")
@@ -210,9 +211,33 @@ def test_a_backslash_in_a_text_is_no_command():
         pytest.param("select 1;\n/**/copy a\nfrom\nstdin;\n1\n\\.\n", id="after a comment"),
     ],
 )
-def test_copy_from_stdin_is_refused_by_line(text):
-    with pytest.raises(PlanError, match=r"line 2, column [15]: COPY \.\.\. FROM stdin.*use INSERT"):
-        understand(text, "1_a.sql")
+def test_copy_from_stdin_is_more_than_one_message(text):
+    assert script.needs_parts(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("select 'copy a from stdin;';", id="in a text"),
+        pytest.param("-- copy a from stdin;\nselect 1;", id="in a comment"),
+        pytest.param("do $$ begin copy a from stdin; end $$;", id="in a body"),
+        pytest.param("copy a from '/x'; copy a to stdout; -- stdin", id="a COPY from elsewhere"),
+        pytest.param("\\copy a from stdin\n1\n\\.\n", id="a command of psql"),
+        pytest.param("set standard_conforming_strings = on;", id="strings as they are anyway"),
+        pytest.param("SET standard_conforming_strings TO 'on';", id="also in quotes"),
+    ],
+)
+def test_what_only_looks_like_it_is_one_message(text):
+    assert not script.needs_parts(text)
+
+
+@pytest.mark.parametrize("value", ["off", "'off'", "false", "0"])
+def test_strings_with_another_meaning_from_some_statement_on_are_more_than_one_message(value):
+    text = f"set standard_conforming_strings = {value};"
+    (statement,) = statements.split(text) or []
+
+    assert script.needs_parts(text)
+    assert statements.kind(statement) == "strings_off"
 
 
 def test_copy_from_elsewhere_is_plain():
@@ -229,7 +254,7 @@ def test_what_the_parser_does_not_know_is_left_to_the_server():
 
 def test_offsets_are_in_characters_whatever_the_bytes():
     text = "-- größe 🐘\ninsert into a values ('ü');\n/* é */ insert into b values ('🐘🐘');\nselect 'ß'"
-    found = script.split(text)
+    found = statements.split(text)
 
     assert found is not None
     assert [text[one.offset : one.offset + len(one.text)] for one in found] == [
@@ -241,7 +266,7 @@ def test_offsets_are_in_characters_whatever_the_bytes():
 
 def test_comments_before_a_statement_do_not_belong_to_it():
     text = "/* a /* nested; */ comment; */ -- and; one more\n  select 1; -- trailing"
-    found = script.split(text)
+    found = statements.split(text)
 
     assert found is not None
     assert [(one.text, one.offset) for one in found] == [("select 1", text.index("select"))]
@@ -249,7 +274,7 @@ def test_comments_before_a_statement_do_not_belong_to_it():
 
 @pytest.mark.parametrize("text", ["", "  \n", "-- nothing\n", "/* a */ /* b */", ";;;"])
 def test_a_file_may_hold_no_statement_at_all(text):
-    assert script.split(text) == []
+    assert statements.split(text) == []
     assert understand(text, "1_a.sql").steps == ()
 
 
@@ -263,16 +288,19 @@ def test_lines_and_columns_count_from_one(offset, where):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("create index concurrently i on a (b)", script.Index(schema=None, name="i", table='"a"')),
-        ('create index concurrently "I x" on s.a (b)', script.Index(schema="s", name="I x", table='"s"."a"')),
+        ("create index concurrently i on a (b)", statements.Index(schema=None, name="i", table='"a"')),
+        (
+            'create index concurrently "I x" on s.a (b)',
+            statements.Index(schema="s", name="I x", table='"s"."a"'),
+        ),
         ("create index concurrently on a (b)", None),
         ("vacuum a", None),
     ],
 )
 def test_an_index_is_known_by_name(text, named):
-    (statement,) = script.split(text) or []
+    (statement,) = statements.split(text) or []
 
-    assert script.index_of(statement) == named
+    assert statements.index_of(statement) == named
 
 
 def test_a_set_local_in_a_transaction_of_the_files_own_is_refused_if_more_follows():
@@ -302,6 +330,6 @@ def test_what_waits_in_nobodys_way_is_told_from_what_stands_in_it():
 
 def test_a_long_line_is_shown_in_part_and_never_half_a_word():
     word = "eyJhbGciOiJIUzI1NiJ9" * 10
-    (statement,) = script.split(f"select '{word}', 'Bearer {word}' as {'b' * 20};") or []
+    (statement,) = statements.split(f"select '{word}', 'Bearer {word}' as {'b' * 20};") or []
 
     assert statement.first_line == f"select [...] as {'b' * 20}"

@@ -1,0 +1,219 @@
+"""Files that don't fit into one message: with COPY data between their statements, or large.
+
+They are cut into parts once, to learn what is in them, and read again part by part when they are sent.
+Nothing but the places of the parts is kept.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from migrator import script, statements
+from migrator.errors import PlanError
+from migrator.lexer import BEGINNING, Cut, Data, Lexer, Place
+from migrator.migration import Checksum
+from migrator.script import Special
+from migrator.statements import Statement
+
+# A file up to this size goes as one message, unless there is COPY data in it.
+WHOLE_BYTES = 1024 * 1024
+# Of a larger one so much goes as one message: a message costs several times its size in memory.
+_PART_BYTES = 256 * 1024
+_CHUNK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Statements to be sent as one message: up to `end` (bytes), without `blanks`."""
+
+    begin: Place
+    end: int
+    blanks: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A COPY ... FROM stdin and its data; `table` as errors call it."""
+
+    begin: Place
+    end: int
+    table: str
+    data: Data
+
+
+Part = Text | Copy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A file, understood.
+
+    Attributes:
+        digest: Of all its bytes, to notice that it is edited while it is sent.
+        checksum: See `migration.Checksum`.
+        understood: The parser knew all of it that might matter.
+    """
+
+    parts: tuple[Part, ...]
+    digest: bytes
+    checksum: str
+    understood: bool
+
+
+class Reading:
+    """One file, read from its beginning to its end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Read `file`, which is at its beginning."""
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.offset = 0
+        # Of what was read, if somebody wants to know.
+        self.checksum: Checksum | None = None
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+    def read(self, size: int) -> bytes:
+        """The next bytes.
+
+        Raises:
+            PlanError: It can't be read any more.
+        """
+        try:
+            got = self._file.read(size)
+        except OSError as error:
+            raise PlanError(f"cannot read {Path(self._file.name).name}: {error.strerror}") from error
+        self._hash.update(got)
+        if self.checksum is not None:
+            text = self._decode(got)
+            self.checksum.update(text if self.offset else text.removeprefix("\ufeff"))
+        self.offset += len(got)
+        return got
+
+    def chunks(self, begin: int, end: int) -> Iterator[bytes]:
+        """The bytes from `begin`, which may still be ahead, to `end`, piece by piece."""
+        for bound, wanted in ((begin, False), (end, True)):
+            while self.offset < bound:
+                got = self.read(min(_CHUNK_BYTES, bound - self.offset))
+                if not got:
+                    return  # it was cut short; the digest tells
+                if wanted:
+                    yield got
+
+    def text(self, part: Part) -> str:
+        """The text of a part; of a COPY, its statement."""
+        raw = b"".join(self.chunks(part.begin.offset, part.end))
+        # From the last to the first, so that places before stay as they are.
+        for begin, end in reversed(part.blanks if isinstance(part, Text) else ()):
+            before, gone, after = (
+                raw[: begin - part.begin.offset],
+                raw[begin - part.begin.offset : end - part.begin.offset],
+                raw[end - part.begin.offset :],
+            )
+            raw = before + script.blank(gone.decode("utf-8", "replace")).encode() + after
+        return raw.decode("utf-8", "replace").removeprefix("\ufeff")
+
+    def digest(self) -> bytes:
+        """Of everything, to the end of the file."""
+        while self.read(_CHUNK_BYTES):
+            pass
+        return self._hash.digest()
+
+
+def cut(file: BinaryIO, filename: str) -> Parts:
+    """What is in a file.
+
+    Raises:
+        PlanError: It can't be applied as a whole.
+    """
+    reading = Reading(file)
+    reading.checksum = Checksum()
+    cutting = _Cutting(filename, Lexer(reading.read))
+    cutting.run()
+    return Parts(
+        parts=tuple(cutting.parts),
+        digest=reading.digest(),
+        checksum=str(reading.checksum),
+        understood=cutting.understood,
+    )
+
+
+class _Cutting:
+    def __init__(self, filename: str, lexer: Lexer) -> None:
+        self._filename = filename
+        self._lexer = lexer
+        self.parts: list[Part] = []
+        self.understood = True
+        self._specials: list[Special] = []
+        self._count = 0
+        # Of the part that is being gathered: where it begins, and what isn't to be sent of it, in bytes.
+        self._begin = BEGINNING
+        self._blanks: list[tuple[int, int]] = []
+        # asyncpg can't send a text without a statement.
+        self._holds_statements = False
+
+    def run(self) -> None:
+        for found in self._lexer:
+            if found.kind == "meta":
+                raise self._refused(found, str(script.psql_command(found.text.decode("utf-8", "replace"))))
+            if found.kind == "skipped":
+                self._blanks.append((found.at.offset, found.end.offset))
+            else:
+                self._take(found)
+            if found.end.offset - self._begin.offset >= _PART_BYTES:
+                self._finish_part(found.end)
+        self._finish_part(self._lexer.place)
+        script.refuse_torn(self._specials, self._count, self._filename)
+
+    def _take(self, found: Cut) -> None:
+        statement = Statement(text=found.text.decode("utf-8", "replace").rstrip(), offset=found.at.offset)
+        kind = statements.kind(statement)
+        if kind != "plain":
+            self._specials.append(
+                Special(kind=kind, number=self._count, where=str(found.at), shown=statement.first_line)
+            )
+        self._count += 1
+        if kind in statements.BLANKED:
+            self._blanks.append((found.at.offset, found.at.offset + len(found.text)))
+            return
+        if kind == "copy":
+            self._take_copy(found, statements.copied_table(statement))
+            return
+        self._holds_statements = True
+        if kind in statements.WAYS:
+            raise self._refused(
+                found,
+                f"{statement.first_line!r} can't run in a transaction, as a large file, and one with COPY "
+                "data, must; give it a file of its own",
+            )
+        if kind in ("strings_off", "strings_on"):
+            # The server tells quotes from backslashes before it runs anything of a message.
+            self._lexer.standard_strings = kind == "strings_on"
+            self._finish_part(found.end)
+        elif kind == "unknown":
+            self.understood = False
+
+    def _take_copy(self, found: Cut, table: str) -> None:
+        self._finish_part(found.at)
+        data = self._lexer.data()
+        if data is None:
+            raise self._refused(
+                found, "the data of this COPY begins on the next line; move what follows it here"
+            )
+        end = found.at.offset + len(found.text)
+        self.parts.append(Copy(begin=found.at, end=end, table=table, data=data))
+        self._begin = data.after
+
+    def _finish_part(self, end: Place) -> None:
+        if self._holds_statements:
+            self.parts.append(Text(begin=self._begin, end=end.offset, blanks=tuple(self._blanks)))
+        self._begin = end
+        self._blanks = []
+        self._holds_statements = False
+
+    def _refused(self, found: Cut, why: str) -> PlanError:
+        return PlanError(f"cannot apply {self._filename}: {found.at}: {why}")

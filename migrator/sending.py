@@ -1,0 +1,88 @@
+"""Sending a file part by part, in one transaction: what is too large for one message, or isn't SQL alone."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from migrator import failure, statements
+from migrator.errors import MigrationFailed, MigratorError, PlanError
+from migrator.failure import Located
+from migrator.messages import Messages
+from migrator.migration import Migration
+from migrator.parts import Copy, Part, Parts, Reading, Text
+from migrator.transport import DatabaseError, Transport
+
+
+class Sending:
+    """Sends one file, at each call once more from its start."""
+
+    def __init__(self, transport: Transport, migration: Migration, cut: Parts, messages: Messages) -> None:
+        """Send `migration`, which was found to consist of the parts `cut`."""
+        self._transport = transport
+        self._migration = migration
+        self._cut = cut
+        self._messages = messages
+        # What was sent last; None: something of ours.
+        self._part: Part | None = None
+        self._text = ""
+        self._has_begun = False
+
+    async def __call__(self) -> None:
+        """Send it all.
+
+        Raises:
+            PlanError: It is being edited; rolled back.
+            DatabaseError: See Transport.
+            Unavailable: See Transport.
+        """
+        self._part, self._has_begun = None, False
+        with self._migration.path.open("rb") as file:
+            reading = Reading(file)
+            await self._transport.execute(self._messages.head())
+            self._has_begun = True
+            for part in self._cut.parts:
+                self._part, self._text = part, reading.text(part)
+                if isinstance(part, Text):
+                    await self._transport.execute(self._text)
+                else:
+                    data = reading.chunks(part.data.begin.offset, part.data.end)
+                    await self._transport.copy(self._text, data)
+            self._part, self._text = None, ""
+            if reading.digest() != self._cut.digest:
+                await self._transport.execute("rollback")
+                raise PlanError(
+                    f"cannot apply {self._migration.filename}: it was edited while we were sending it; "
+                    "start again"
+                )
+            await self._transport.execute(self._messages.tail())
+
+    def failed(self, error: DatabaseError) -> MigratorError:
+        """What to say of a refusal of what was sent last."""
+        untouched = self._part is not None and self._part is self._cut.parts[0]
+        state = failure.state_of(error, understood=self._cut.understood, untouched=untouched)
+        match self._part:
+            case None:
+                # After the file, it is something that the file left behind.
+                located = Located(text="") if self._has_begun else None
+            case Text(begin=begin):
+                unfinished = failure.unfinished(self._migration, error, self._text, 0, state, begin=begin)
+                if unfinished is not None:
+                    return MigrationFailed(unfinished)
+                located = failure.locate(error, self._text, 0, 0, begin)
+            case Copy(begin=begin, table=table):
+                line = failure.copied_line(error, table)
+                if line is None:
+                    located = failure.locate(error, self._text, 0, 0, begin)
+                else:
+                    located = self._data_line(self._part, line)
+        return failure.failure(self._migration, error, located, state)
+
+    def _data_line(self, part: Copy, number: int) -> Located:
+        """Where in the file a line of its data is."""
+        located = Located(text="")
+        located.where = f"line {part.data.begin.line + number - 1}: "
+        with self._migration.path.open("rb") as file:
+            file.seek(part.data.begin.offset)
+            line = next(islice(file, number - 1, None), b"")
+        located.shown = statements.shown(line.decode("utf-8", "replace"))
+        return located

@@ -1,0 +1,221 @@
+"""One statement of a file: where it is, and what it is to us.
+
+Statements are told apart by PostgreSQL's own parser, never by searching for words. The parser is
+loaded only for those that begin like something special.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from migrator import shorten
+from migrator.sql import identifier
+
+_SHOWN_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One statement; `offset` is where it begins in the file, in characters from 0."""
+
+    text: str
+    offset: int
+
+    @property
+    def first_line(self) -> str:
+        """Its first line, for people."""
+        return shown(self.text.split("\n", 1)[0])
+
+
+class Way(Enum):
+    """How a statement of a file is run that can't run in one transaction."""
+
+    IN_TRANSACTION = "in a transaction"
+    ALONE = "alone"
+    # Alone, and in nobody's way while it waits.
+    CONCURRENT = "concurrently"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """What a CREATE INDEX names. `schema` None: the search path's; `table` as SQL writes it."""
+
+    schema: str | None
+    name: str
+    table: str
+
+
+# Statements that begin otherwise are never special; the parser decides about the rest.
+_CANDIDATE = re.compile(
+    r"(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex)\b"
+    r"|(create|drop|alter)\b(?=.*\b(concurrently|system|database|tablespace|subscription)\b)"
+    r"|copy\b(?=.*\bstdin\b)"
+    r"|set\b(?=.*\b(local|lock_timeout|standard_conforming_strings)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+_COMMENT_MARK = re.compile(r"/\*|\*/")
+
+# Kinds of statements that aren't sent: the file's transaction and the time that it waits for locks are ours.
+BLANKED = frozenset({"begin", "commit", "lock_timeout"})
+WAYS = {"alone": Way.ALONE, "concurrent": Way.CONCURRENT}
+_BEGIN = frozenset({"TRANS_STMT_BEGIN", "TRANS_STMT_START"})
+_SAVEPOINTS = frozenset({"TRANS_STMT_SAVEPOINT", "TRANS_STMT_RELEASE", "TRANS_STMT_ROLLBACK_TO"})
+
+
+def split(text: str) -> list[Statement] | None:
+    """The statements of a text; None if it can't be parsed."""
+    from migrator import parser  # late: 7 MB of shared library that most starts don't need
+
+    spans = parser.split(text)
+    return None if spans is None else list(_statements(text, spans))
+
+
+def shown(line: str) -> str:
+    """A line of a file for people: it may be a megabyte, and hold a secret that isn't masked yet."""
+    return shorten.middle(line.strip(), _SHOWN_CHARS, unmasked=True)
+
+
+def index_of(statement: Statement) -> Index | None:
+    """The index that a CREATE INDEX names."""
+    node = _tree(statement).get("IndexStmt")
+    if not node or "idxname" not in node:
+        return None
+    table = node.get("relation", {})
+    names = [table[key] for key in ("schemaname", "relname") if table.get(key)]
+    return Index(schema=table.get("schemaname"), name=node["idxname"], table=".".join(map(identifier, names)))
+
+
+def _statements(text: str, spans: list[tuple[int, int]]) -> Iterator[Statement]:
+    encoded = text.encode()
+    ascii_only = len(encoded) == len(text)
+    end_bytes = end_chars = 0
+    for location, length in spans:
+        # Spans are in bytes; count on from the last one, not from the start each time.
+        if ascii_only:
+            begin, body = location, text[location : location + length]
+        else:
+            begin = end_chars + len(encoded[end_bytes:location].decode())
+            body = encoded[location : location + length].decode()
+        end_bytes, end_chars = location + length, begin + len(body)
+        blank = _blank_length(body)
+        yield Statement(text=body[blank:].rstrip(), offset=begin + blank)
+
+
+def _blank_length(text: str) -> int:
+    """How much white space and comments a text begins with."""
+    position = 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
+        elif text.startswith("--", position):
+            end = text.find("\n", position)
+            position = len(text) if end < 0 else end
+        elif text.startswith("/*", position):
+            depth = 0
+            for mark in _COMMENT_MARK.finditer(text, position):
+                depth += 1 if mark[0] == "/*" else -1
+                if depth == 0:
+                    position = mark.end()
+                    break
+            else:
+                return len(text)
+        else:
+            break
+    return position
+
+
+def kind(statement: Statement) -> str:
+    """What a statement is to us.
+
+    `begin`, `commit`, `transaction` (other control of it), `alone` (can't run in one), `concurrent` (nor
+    this, but it waits in nobody's way), `local` (its effect ends with the file's own transaction),
+    `lock_timeout`, `strings_on` and `strings_off` (standard_conforming_strings), `copy` (from stdin),
+    `unknown` (the parser doesn't know it), `plain`.
+    """
+    if not _CANDIDATE.match(statement.text):
+        return "plain"
+    tree = _tree(statement)
+    if not tree:
+        return "unknown"
+    name, node = next(iter(tree.items()))
+    if not isinstance(node, dict):
+        return "plain"
+    match name:
+        case "TransactionStmt":
+            what = node.get("kind")
+            if what in _BEGIN:
+                return "transaction" if node.get("options") else "begin"
+            if what == "TRANS_STMT_COMMIT":
+                return "transaction" if node.get("chain") else "commit"
+            return "plain" if what in _SAVEPOINTS else "transaction"
+        case "CopyStmt":
+            return "copy" if node.get("is_from") and not node.get("filename") else "plain"
+        case "IndexStmt" | "DropStmt":
+            return "concurrent" if node.get("concurrent") else "plain"
+        case "VariableSetStmt":
+            if node.get("name") == "lock_timeout":
+                return "lock_timeout"
+            if node.get("name") == "standard_conforming_strings":
+                return "strings_off" if _is_off(node) else "strings_on"
+            return "local" if node.get("is_local") else "plain"
+        case "VacuumStmt":
+            return "alone" if node.get("is_vacuumcmd") else "plain"
+        case "ReindexStmt":
+            options = [option.get("DefElem", {}).get("defname") for option in node.get("params", [])]
+            whole = node.get("kind") in (
+                "REINDEX_OBJECT_SCHEMA",
+                "REINDEX_OBJECT_SYSTEM",
+                "REINDEX_OBJECT_DATABASE",
+            )
+            if "concurrently" in options:
+                return "concurrent"
+            return "alone" if whole else "plain"
+        case "ClusterStmt":
+            return "plain" if node.get("relation") else "alone"
+        case (
+            "AlterSystemStmt"
+            | "CreatedbStmt"
+            | "DropdbStmt"
+            | "CreateTableSpaceStmt"
+            | "DropTableSpaceStmt"
+            | "CreateSubscriptionStmt"
+            | "DropSubscriptionStmt"
+        ):
+            return "alone"
+        case "AlterTableStmt":
+            changes = [change.get("AlterTableCmd", {}) for change in node.get("cmds", [])]
+            detached = [change.get("def", {}).get("PartitionCmd", {}) for change in changes]
+            return "concurrent" if any(one.get("concurrent") for one in detached) else "plain"
+        case _:
+            return "plain"
+
+
+def copied_table(statement: Statement) -> str:
+    """The table that a COPY names, without its schema."""
+    return str(_tree(statement).get("CopyStmt", {}).get("relation", {}).get("relname", ""))
+
+
+def _is_off(node: dict[str, Any]) -> bool:
+    """Whether a SET of something that is on or off sets it off."""
+    constants = [argument.get("A_Const", {}) for argument in node.get("args", [])]
+    values = [
+        one["sval"]["sval"] if "sval" in one else str(one.get("ival", {}).get("ival", 0)) for one in constants
+    ]
+    return any(value.lower() in ("off", "false", "no", "0") for value in values)
+
+
+def _tree(statement: Statement) -> dict[str, Any]:
+    """The statement's parse tree: one key, the kind of node."""
+    from migrator import parser  # late, as in `split`
+
+    parsed = parser.parse(statement.text)
+    if parsed is None:
+        return {}
+    statements = json.loads(parsed).get("stmts", [])
+    tree: dict[str, Any] = statements[0]["stmt"] if statements else {}
+    return tree
