@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -237,6 +238,29 @@ def write_migrations(directory: Path, count: int) -> Path:
         text = f"create table t{number} (id bigint primary key, note text);\n"
         (directory / f"{20260101000000 + number}_table_{number}.sql").write_text(text)
     return directory
+
+
+def write_large_migration(directory: Path, lines: Iterator[str], size_bytes: int) -> Path:
+    """One file, of so many of the lines."""
+    directory.mkdir()
+    with (directory / "1_large.sql").open("w") as file:
+        while file.tell() < size_bytes:
+            file.writelines(itertools.islice(lines, 1000))
+    return directory
+
+
+def inserts() -> Iterator[str]:
+    """A table, and rows for it, one statement each."""
+    yield "create table large (id int primary key, name text, note text);\n"
+    for number in itertools.count():
+        yield f"insert into large (id, name, note) values ({number}, 'name {number}', 'it''s; a note');\n"
+
+
+def copied() -> Iterator[str]:
+    """A table, and data for it."""
+    yield "create table large (id int primary key, name text, note text);\ncopy large from stdin;\n"
+    for number in itertools.count():
+        yield f"{number}\tname {number}\tit's; a note\n"
 
 
 class Postgres:

@@ -21,23 +21,27 @@ _HEAD_BYTES = 256
 
 # The character before an E'...' or $tag$ must not be of a name: date'...' is no escape string.
 _NO_NAME = rb"(?<![A-Za-z0-9_$\x80-\xff])"
-_LEXEMES = rb"""
+_AFTER_E = rb"[^A-Za-z0-9_$\x80-\xff][eE]"
+# What isn't special is passed first, as that is fast.
+_LEXEMES = rb"""[^;()'"$\-/\\]*(?:
     (?P<semicolon> ; )
     | (?P<open> \( )
     | (?P<close> \) )
-    | (?P<quoted> QUOTED | NO_NAME[eE]ESCAPED | "[^"]*(?:""[^"]*)*"(?!") )
+    | (?P<quoted> (?<!AFTER_E)QUOTED | (?<=AFTER_E)ESCAPED | "[^"]*(?:""[^"]*)*"(?!") )
     | (?P<dollar> NO_NAME\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$ )
     | (?P<comment> --[^\n\r]* )
     | (?P<block> /\* )
     | (?P<meta> \\ )
-    | (?P<unfinished> (?:NO_NAME[eE])?' | " )
-"""
+    | (?P<unfinished> ['"] )
+    | (?P<sign> [$\-/] )
+)"""
 _QUOTED = rb"'[^']*(?:''[^']*)*'(?!')"
 _ESCAPED = rb"'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'(?!')"
 
 
 def _compiled(quoted: bytes) -> re.Pattern[bytes]:
-    written = _LEXEMES.replace(b"QUOTED", quoted).replace(b"ESCAPED", _ESCAPED).replace(b"NO_NAME", _NO_NAME)
+    written = _LEXEMES.replace(b"QUOTED", quoted).replace(b"ESCAPED", _ESCAPED)
+    written = written.replace(b"NO_NAME", _NO_NAME).replace(b"AFTER_E", _AFTER_E)
     return re.compile(written, re.VERBOSE | re.DOTALL)
 
 
@@ -85,14 +89,14 @@ class Cut:
 
     Attributes:
         kind: `statement`, `skipped` (\restrict, for psql alone), or `meta` (another command of psql).
-        at: Where it begins, comments before it not counted.
+        begin: Where it begins, comments before it not counted; bytes from 0.
         end: After its semicolon.
         text: Without that.
     """
 
     kind: str
-    at: Place
-    end: Place
+    begin: int
+    end: int
     text: bytes
 
 
@@ -113,9 +117,11 @@ class Lexer:
         self._read = read
         self._window = b""
         self._is_whole = False
+        # In the window, and where that begins in the file.
         self._index = 0
-        # Where we are in the file.
-        self.place = BEGINNING
+        self._base = 0
+        # Where we were when somebody last wanted to know.
+        self._place = BEGINNING
         self.standard_strings = True
 
     def __iter__(self) -> Iterator[Cut]:
@@ -123,17 +129,16 @@ class Lexer:
         while len(self._window) < len(codecs.BOM_UTF8) and self._grow():
             pass
         if self._window.startswith(codecs.BOM_UTF8):
-            self._index = 3
-            self.place = Place(offset=3)
+            self._index = len(codecs.BOM_UTF8)
+            self._place = Place(offset=self._index)
         while True:
             self._skip_blanks()
-            at = self.place
             kind, length, semicolon = self._next()
-            at = self.place if kind == "meta" else at
+            begin = self._base + self._index
             text = self._window[self._index : self._index + length]
-            self._advance(length + semicolon)
+            self._index += length + semicolon
             if text:
-                yield Cut(kind=kind, at=at, end=self.place, text=text)
+                yield Cut(kind=kind, begin=begin, end=self._base + self._index, text=text)
             elif not semicolon:
                 return
 
@@ -147,20 +152,27 @@ class Lexer:
         rest = _REST_OF_LINE.match(self._window, self._index)
         if rest is None:
             return None
-        self._advance(rest.end() - self._index)
-        begin = self.place
+        self._index = rest.end()
+        begin = self.here()
         while True:
             found = _END_OF_DATA.search(self._window, self._index)
             if found and (found.end() < len(self._window) or self._is_whole):
-                self._advance(found.start() - self._index)
-                end = self.place.offset
-                self._advance(found.end() - found.start())
-                return Data(begin=begin, end=end, after=self.place)
+                self._index = found.end()
+                return Data(begin=begin, end=self._base + found.start(), after=self.here())
             # Whole lines are passed; a last one that the window cuts through isn't.
-            self._advance(max(0, self._window.rfind(b"\n", self._index) + 1 - self._index))
+            self._index = max(self._index, self._window.rfind(b"\n", self._index) + 1)
             if not self._grow() and not _END_OF_DATA.search(self._window, self._index):
-                self._advance(len(self._window) - self._index)
-                return Data(begin=begin, end=self.place.offset, after=self.place)
+                self._index = len(self._window)
+                return Data(begin=begin, end=self._base + self._index, after=self.here())
+
+    def place_of(self, offset: int) -> Place:
+        """Where that is: something in what was found last. Not counted unless asked: most isn't."""
+        self._place = self._place.after(self._window[self._place.offset - self._base : offset - self._base])
+        return self._place
+
+    def here(self) -> Place:
+        """How far we are."""
+        return self.place_of(self._base + self._index)
 
     def _grow(self) -> bool:
         """Read on; False at the end of the file.
@@ -169,18 +181,14 @@ class Lexer:
         """
         if self._is_whole:
             return False
-        left = self._window[self._index :]
-        more = self._read(max(_WINDOW_BYTES, len(left)))
+        more = self._read(max(_WINDOW_BYTES, len(self._window) - self._index))
         if not more:
             self._is_whole = True
             return False
-        self._window, self._index = left + more, 0
+        self.here()
+        self._base += self._index
+        self._window, self._index = self._window[self._index :] + more, 0
         return True
-
-    def _advance(self, length: int) -> None:
-        if length:
-            self.place = self.place.after(self._window[self._index : self._index + length])
-            self._index += length
 
     def _skip_blanks(self) -> None:
         while True:
@@ -196,7 +204,7 @@ class Lexer:
                 continue
             # A comment without an end is for the server to tell.
             reached = end if end >= 0 else found.end()
-            self._advance(reached - self._index)
+            self._index = reached
             if end < 0 or reached == found.start():
                 return
 
@@ -204,14 +212,15 @@ class Lexer:
         """What comes: its kind, its length, and the length of the semicolon behind it (0: there is none)."""
         while len(self._window) - self._index < _HEAD_BYTES and self._grow():
             pass
-        if command := _RESTRICT.match(self._window, self._index):
+        begins = self._window[self._index : self._index + 1]
+        if begins == b"\\" and (command := _RESTRICT.match(self._window, self._index)):
             return "skipped", command.end() - self._index, 0
-        is_routine = _ROUTINE.match(self._window, self._index) is not None
+        is_routine = begins in (b"c", b"C") and _ROUTINE.match(self._window, self._index) is not None
         lexemes = _STANDARD if self.standard_strings else _BACKSLASHES
         depth = body_depth = 0
         position = self._index
         while True:
-            found = lexemes.search(self._window, position)
+            found = lexemes.match(self._window, position)
             end = self._end_of(found) if found else -1
             # What reaches the end of the window may go on behind it.
             if (end < 0 or end == len(self._window)) and not self._is_whole:
@@ -221,24 +230,30 @@ class Lexer:
                 continue
             if found is None or end < 0:
                 return "statement", len(self._window) - self._index, 0
-            kind = found.lastgroup
-            if is_routine and depth == 0:
-                body_depth = _body_depth(self._window[position : found.start()], body_depth)
-            if kind == "semicolon" and depth == 0 and body_depth == 0:
-                return "statement", found.start() - self._index, 1
-            if kind == "meta":
-                self._advance(found.start() - self._index)
-                return "meta", end - found.start(), 0
-            if kind in ("open", "close"):
-                depth = max(0, depth + (1 if kind == "open" else -1))
+            kind = found.lastgroup or ""
+            if kind == "semicolon" and depth == 0:
+                if is_routine:
+                    body_depth = _body_depth(self._window[position : end - 1], body_depth)
+                if body_depth == 0:
+                    return "statement", end - 1 - self._index, 1
+            elif kind == "meta":
+                self._index = found.start(kind)
+                return "meta", end - self._index, 0
+            elif is_routine and depth == 0:
+                body_depth = _body_depth(self._window[position : found.start(kind)], body_depth)
+            if kind == "open":
+                depth += 1
+            elif kind == "close":
+                depth = max(0, depth - 1)
             position = end
 
     def _end_of(self, found: re.Match[bytes]) -> int:
         """Where this lexeme ends; -1: not in the window."""
         match found.lastgroup:
             case "dollar":
-                end = self._window.find(found[0], found.end())
-                return end + len(found[0]) if end >= 0 else -1
+                tag = found["dollar"]
+                end = self._window.find(tag, found.end())
+                return end + len(tag) if end >= 0 else -1
             case "block":
                 return _end_of_comment(self._window, found.end())
             case "meta":

@@ -159,61 +159,66 @@ class _Cutting:
     def run(self) -> None:
         for found in self._lexer:
             if found.kind == "meta":
-                raise self._refused(found, str(script.psql_command(found.text.decode("utf-8", "replace"))))
+                raise self._refused(
+                    self._lexer.place_of(found.begin),
+                    str(script.psql_command(found.text.decode("utf-8", "replace"))),
+                )
             if found.kind == "skipped":
-                self._blanks.append((found.at.offset, found.end.offset))
+                self._blanks.append((found.begin, found.end))
             else:
                 self._take(found)
-            if found.end.offset - self._begin.offset >= _PART_BYTES:
+            if found.end - self._begin.offset >= _PART_BYTES:
                 self._finish_part(found.end)
-        self._finish_part(self._lexer.place)
+        self._finish_part(self._lexer.here().offset)
         script.refuse_torn(self._specials, self._count, self._filename)
 
     def _take(self, found: Cut) -> None:
-        statement = Statement(text=found.text.decode("utf-8", "replace").rstrip(), offset=found.at.offset)
+        statement = Statement(text=found.text.decode("utf-8", "replace").rstrip(), offset=found.begin)
         kind = statements.kind(statement)
-        if kind != "plain":
-            self._specials.append(
-                Special(kind=kind, number=self._count, where=str(found.at), shown=statement.first_line)
-            )
         self._count += 1
+        if kind == "plain":
+            self._holds_statements = True
+            return
+        where = self._lexer.place_of(found.begin)
+        self._specials.append(
+            Special(kind=kind, number=self._count - 1, where=str(where), shown=statement.first_line)
+        )
         if kind in statements.BLANKED:
-            self._blanks.append((found.at.offset, found.at.offset + len(found.text)))
-            return
-        if kind == "copy":
-            self._take_copy(found, statements.copied_table(statement))
-            return
-        self._holds_statements = True
-        if kind in statements.WAYS:
+            self._blanks.append((found.begin, found.begin + len(found.text)))
+        elif kind in statements.WAYS:
             raise self._refused(
-                found,
+                where,
                 f"{statement.first_line!r} can't run in a transaction, as a large file, and one with COPY "
                 "data, must; give it a file of its own",
             )
+        elif kind == "copy":
+            self._take_copy(found, statements.copied_table(statement))
+        else:
+            self._holds_statements = True
         if kind in ("strings_off", "strings_on"):
             # The server tells quotes from backslashes before it runs anything of a message.
             self._lexer.standard_strings = kind == "strings_on"
             self._finish_part(found.end)
-        elif kind == "unknown":
-            self.understood = False
+        self.understood = self.understood and kind != "unknown"
 
     def _take_copy(self, found: Cut, table: str) -> None:
-        self._finish_part(found.at)
+        self._finish_part(found.begin)
+        begin = self._begin
         data = self._lexer.data()
         if data is None:
             raise self._refused(
-                found, "the data of this COPY begins on the next line; move what follows it here"
+                begin, "the data of this COPY begins on the next line; move what follows it here"
             )
-        end = found.at.offset + len(found.text)
-        self.parts.append(Copy(begin=found.at, end=end, table=table, data=data))
+        end = found.begin + len(found.text)
+        self.parts.append(Copy(begin=begin, end=end, table=table, data=data))
         self._begin = data.after
 
-    def _finish_part(self, end: Place) -> None:
+    def _finish_part(self, end: int) -> None:
         if self._holds_statements:
-            self.parts.append(Text(begin=self._begin, end=end.offset, blanks=tuple(self._blanks)))
-        self._begin = end
+            self.parts.append(Text(begin=self._begin, end=end, blanks=tuple(self._blanks)))
+        self._begin = self._lexer.place_of(end)
         self._blanks = []
         self._holds_statements = False
 
-    def _refused(self, found: Cut, why: str) -> PlanError:
-        return PlanError(f"cannot apply {self._filename}: {found.at}: {why}")
+    def _refused(self, where: Place, why: str) -> PlanError:
+        return PlanError(f"cannot apply {self._filename}: {where}: {why}")

@@ -125,7 +125,7 @@ def test_without_standard_strings_a_backslash_escapes():
 def test_places_are_bytes_lines_and_characters():
     cutting = Lexer(io.BytesIO("select 'ü🐘'; select 2;\n  -- é\n  select 3".encode()).read)
 
-    assert [one.at for one in cutting] == [
+    assert [cutting.place_of(one.begin) for one in cutting] == [
         Place(offset=0, line=1, column=1),
         Place(offset=17, line=1, column=14),
         Place(offset=37, line=3, column=3),

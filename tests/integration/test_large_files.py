@@ -1,0 +1,175 @@
+"""Files larger than a message: whole or not at all, within the memory limit, with errors by line."""
+
+import asyncio
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import asyncpg
+import pytest
+
+from tests.support.postgres import fetch
+from tests.support.processes import clean_env, log_lines, run_migrator, start_migrator
+from tests.support.waiting import wait_until
+
+MIB = 2**20
+LIMIT_BYTES = 64 * MIB
+TABLE = "create table t (a int, b text);\n"
+
+
+def inserts(count, begin=0):
+    return "".join(
+        f"insert into t (a, b) values ({n}, 'größe {n}; it''s 🐘 -- ({'x' * 60}');\n"
+        for n in range(begin, count)
+    )
+
+
+# Somebody small in between: what a process has when it starts another counts as the other's peak.
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def peak_rss_bytes(url, directory):
+    """Of a run that works."""
+    measured = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", MEASURE, sys.executable, "-m", "migrator", "up"],
+        env=clean_env(DATABASE_URL=url, MIGRATIONS_DIR=str(directory)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, peak_kib = measured.stdout.split()
+    assert code == "0", measured.stderr
+    return int(peak_kib) * 1024
+
+
+def test_50_mb_of_copy_data_fit_into_64_mib(database, tmp_path):
+    row = "1\t" + "it's; " * 16 + "\n"
+    count = 50 * 10**6 // len(row)
+    with (tmp_path / "1_a.sql").open("w") as file:
+        file.write(f"{TABLE}copy t from stdin;\n")
+        file.writelines(row for _ in range(count))
+
+    assert peak_rss_bytes(database, tmp_path) < LIMIT_BYTES
+    assert fetch(database, "select count(*) from t") == [(count,)]
+
+
+def test_many_megabytes_of_statements_fit_into_64_mib(database, tmp_path):
+    text = TABLE + "begin;\n" + inserts(100_000) + "commit;\n"
+    (tmp_path / "1_a.sql").write_text(text)
+    assert len(text.encode()) > 10 * MIB
+
+    assert peak_rss_bytes(database, tmp_path) < LIMIT_BYTES
+    assert fetch(database, "select count(*), count(distinct a) from t") == [(100_000, 100_000)]
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (
+            "select 1; insert into t values (1 / 0);",
+            "column 11: division by zero (22012)\n  insert into t values (1 / 0)\n",
+        ),
+        ("select 1 from\n  nöpe;", 'column 3: relation "nöpe" does not exist (42P01)\n  select 1 from\n'),
+        ("select 'ö' x x;", "column 14: syntax error at or near \"x\" (42601)\n  select 'ö' x x;\n"),
+        (
+            "select ('ö;\n",
+            "column 9: the text in single quotes that begins here has no end: add ', or double the one within (42601)\n  select ('ö;\n",
+        ),
+    ],
+    ids=["no position", "a position", "a syntax error", "no end"],
+)
+def test_an_error_far_down_is_told_by_line_and_column_and_all_is_rolled_back(
+    database, migrations, last, told
+):
+    text = TABLE + inserts(20_000) + last
+    directory = migrations(_1_a=text)
+    line = text.count("\n") + (0 if last.endswith("\n") else 1)
+
+    done = run_migrator(database, directory)
+    reason = log_lines(done.stderr)[-1]["reason"]
+
+    assert done.returncode == 1
+    assert f"cannot apply 1_a.sql: line {line}, {told}" in reason
+    assert reason.endswith("rolled back: nothing of this file was applied")
+    assert fetch(database, "select to_regclass('t')") == [(None,)]
+
+
+def test_one_message_more_or_less_makes_no_difference(database, migrations):
+    """Statements of every size, so that parts end everywhere."""
+    rows = "".join(f"insert into t values ({n}, '{'ä' * (n * 37 % 5000)}');\n" for n in range(1000))
+    directory = migrations(_1_a=TABLE + rows)
+
+    assert run_migrator(database, directory).returncode == 0
+    assert fetch(database, "select a, length(b) from t order by a") == [
+        (n, n * 37 % 5000) for n in range(1000)
+    ]
+
+
+def test_what_cannot_run_in_a_transaction_needs_a_file_of_its_own(database, migrations):
+    directory = migrations(_1_a=TABLE + inserts(20_000) + "create index concurrently i on t (a);")
+
+    done = run_migrator(database, directory)
+
+    assert done.returncode == 65
+    assert (
+        "line 20002, column 1: 'create index concurrently i on t (a)' can't run in a transaction"
+        in done.stderr
+    )
+    assert fetch(database, "select to_regclass('t')") == [(None,)]
+
+
+def test_a_file_that_is_edited_while_it_is_sent_is_rolled_back(database, migrations):
+    directory = migrations(
+        _1_a=TABLE + "lock table gate;\ncopy t from stdin;\n" + "1\tx\n" * 100_000 + "1\tone\n\\.\n"
+    )
+    fetch(database, "create table gate (); select 1")
+    with held(database, "lock table gate") as let_go:
+        running = start_migrator(database, directory)
+        wait_until(
+            lambda: fetch(
+                database, "select 1 from pg_locks where not granted and relation = 'gate'::regclass"
+            ),
+            what="the file's wait for the gate",
+        )
+        path = directory / "1_a.sql"
+        path.write_text(path.read_text().replace("one", "two"))
+        let_go()
+        _, err = running.communicate(timeout=30)
+
+    assert running.returncode == 65
+    assert "cannot apply 1_a.sql: it was edited while we were sending it; start again" in err
+    assert fetch(database, "select to_regclass('t')") == [(None,)]
+
+
+def test_a_conflict_has_the_whole_file_tried_again(database, migrations):
+    directory = migrations(
+        _1_a="create table u (a int);\ncopy u from stdin;\n1\n\\.\nlock table gate;\ncopy u from stdin;\n2\n\\.\n"
+    )
+    fetch(database, "create table gate (); select 1")
+    with held(database, "lock table gate") as let_go:
+        running = start_migrator(database, directory)
+        assert running.stderr is not None
+        for line in running.stderr:
+            if "migration.retrying" in line:
+                break
+        let_go()
+        running.communicate(timeout=30)
+
+    assert running.returncode == 0
+    assert fetch(database, "select a from u order by a") == [(1,), (2,)]
+
+
+@contextmanager
+def held(url, statement):
+    """A transaction in which the statement was run, as long as the body runs or until it calls what it gets."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(url))
+        try:
+            runner.run(connection.execute(f"begin; {statement}"))
+            yield lambda: runner.run(connection.execute("commit"))
+        finally:
+            runner.run(connection.close())
