@@ -6,6 +6,7 @@ import re
 
 from migrator import errors, scan, script, statements
 from migrator.errors import NOT_KNOWN, Conflict, LeaseLost, MigrationFailed, MigratorError
+from migrator.headers import Headers
 from migrator.lexer import BEGINNING, Place
 from migrator.migration import Migration
 from migrator.statements import Statement
@@ -18,7 +19,10 @@ _OUT_OF_MEMORY = "53200"
 _SYNTAX_ERROR = "42601"
 _DUPLICATE_KEY = "23505"
 _ENDED_OWN_TRANSACTION = "MG002"
-_NOT_IN_A_BLOCK = "it can't run in a transaction, which can't be told beforehand; apply it by hand"
+_NOT_IN_A_BLOCK = (
+    "it can't run in a transaction, which can't be told beforehand; begin the file with the line "
+    "-- migrator: no-transaction"
+)
 # What editors and word processors leave in a text; PostgreSQL takes it for a part of a name.
 _INVISIBLE = {
     "\ufeff": "byte order mark",
@@ -84,6 +88,19 @@ def locate(
     number = error.completed - head
     statement = found[number] if number < len(found) else None
     return Located(text=text, statement=statement, begin=begin)
+
+
+def role_refused(error: DatabaseError, message: str, headers: Headers) -> Located | None:
+    """Where the file asks for a role that isn't granted; None if that isn't what failed.
+
+    `message` is what was sent, up to the statement that sets the role.
+    """
+    if headers.role is None or error.completed != len(statements.split(message) or []) - 1:
+        return None
+    located = Located(text="")
+    located.where = f"line {headers.role_line}: "
+    located.shown = f"-- migrator: role={headers.role}"
+    return located
 
 
 def copied_line(error: DatabaseError, table: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from migrator import sql
+from migrator.headers import Headers
 from migrator.migration import Migration
 from migrator.store import LOCK_NAME, Lease
 
@@ -22,14 +23,17 @@ class Messages:
         migration: Migration,
         lease: Lease,
         *,
+        headers: Headers,
         pooled: bool,
         local_settings: Mapping[str, str],
     ) -> None:
         """Write to our tables in `schema`; `pooled` if a transaction pooler gets the session afterwards.
 
-        `local_settings` are set for the file's own transaction.
+        `headers` are what the file asks for; `local_settings` are set for its own transaction.
         """
         self._schema = schema
+        self._headers = headers
+        lock_timeout_ms = headers.lock_timeout_ms
         self._local_settings = local_settings
         self._begin = ("begin", "begin_pooled") if pooled else ("begin",)
         self._clean = ("clean", "clean_pooled") if pooled else ("clean",)
@@ -41,7 +45,9 @@ class Messages:
             "filename": migration.filename,
             "title": migration.name,
             "checksum": migration.checksum,
-            "lock_timeout_ms": LOCK_TIMEOUT_MS,
+            "lock_timeout_ms": LOCK_TIMEOUT_MS if lock_timeout_ms is None else lock_timeout_ms,
+            "timeout_ms": headers.timeout_ms,
+            "role": headers.role,
         }
 
     def whole(self, text: str, *, durable: bool) -> tuple[str, int]:
@@ -58,7 +64,7 @@ class Messages:
         head = self._joined(*self._begin, "fence", "record")
         for setting, value in self._local_settings.items():
             head += self._joined("setting", setting=setting, value=value)
-        return head
+        return head + self._timeout() + (self._joined("role") if self._headers.role is not None else "")
 
     def tail(self, *, durable: bool = True) -> str:
         """What goes after its last one."""
@@ -66,11 +72,22 @@ class Messages:
 
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""
-        return self._joined("begin", "fence", "record_steps", "commit")
+        pieces = ["begin", "fence", "record_steps", "commit"]
+        if self._headers.timeout_ms is not None:
+            pieces.append("session")
+        if self._headers.role is not None:
+            pieces.append("session_role")
+        return self._joined(*pieces)
 
     def step(self, text: str, *, done: int, finished: bool) -> str:
         """One statement of such a file, and that it is done."""
-        return f"{self._joined('begin', 'fence')}{text}\n;\n{self._progress(done, finished=finished)}"
+        head = self._joined("begin", "fence") + self._timeout()
+        return f"{head}{text}\n;\n{self._progress(done, finished=finished)}"
+
+    def limit(self, default_ms: int) -> str:
+        """How long a statement outside of a transaction may wait for a lock, if the file doesn't say."""
+        asked_ms = self._headers.lock_timeout_ms
+        return f"set lock_timeout = {default_ms if asked_ms is None else asked_ms}"
 
     def announce(self, *, done: int) -> str:
         """That the next statement, which can't run in a transaction, is about to be sent: if we may."""
@@ -83,6 +100,9 @@ class Messages:
     def clean(self) -> str:
         """Leave nothing of the file in the session."""
         return "reset role;\nreset session authorization;\n" + self._joined(*self._clean)
+
+    def _timeout(self) -> str:
+        return self._joined("timeout") if self._headers.timeout_ms is not None else ""
 
     def _progress(self, done: int, *, finished: bool = False, in_doubt: bool = False) -> str:
         return self._joined("progress", "commit", done=done, finished=finished, in_doubt=in_doubt)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from migrator import script, statements
+from migrator import headers, script, statements
 from migrator.errors import PlanError
+from migrator.headers import NO_HEADERS, Headers
 from migrator.lexer import BEGINNING, Cut, Data, Lexer, Place
 from migrator.migration import Checksum
 from migrator.script import Special
@@ -57,12 +58,14 @@ class Parts:
         digest: Of all its bytes, to notice that it is edited while it is sent.
         checksum: See `migration.Checksum`.
         understood: The parser knew all of it that might matter.
+        headers: What it asks for itself.
     """
 
     parts: tuple[Part, ...]
     digest: bytes
     checksum: str
     understood: bool
+    headers: Headers = NO_HEADERS
 
 
 class Reading:
@@ -130,21 +133,31 @@ def cut(file: BinaryIO, filename: str) -> Parts:
     Raises:
         PlanError: It can't be applied as a whole.
     """
+    head = file.read(_CHUNK_BYTES).decode("utf-8", "replace").removeprefix("\ufeff")
+    asked = headers.parse(head, filename)
+    if asked.transactional is False:
+        raise PlanError(
+            f"cannot apply {filename}: it asks for no-transaction, and a large file, and one with COPY data, "
+            "must run in one; split it"
+        )
+    file.seek(0)
     reading = Reading(file)
     reading.checksum = Checksum()
-    cutting = _Cutting(filename, Lexer(reading.read))
+    cutting = _Cutting(filename, Lexer(reading.read), asked)
     cutting.run()
     return Parts(
         parts=tuple(cutting.parts),
         digest=reading.digest(),
         checksum=str(reading.checksum),
         understood=cutting.understood,
+        headers=asked,
     )
 
 
 class _Cutting:
-    def __init__(self, filename: str, lexer: Lexer) -> None:
+    def __init__(self, filename: str, lexer: Lexer, asked: Headers) -> None:
         self._filename = filename
+        self._asked = asked
         self._lexer = lexer
         self.parts: list[Part] = []
         self.understood = True
@@ -170,7 +183,7 @@ class _Cutting:
             if found.end - self._begin.offset >= _PART_BYTES:
                 self._finish_part(found.end)
         self._finish_part(self._lexer.here().offset)
-        script.refuse_torn(self._specials, self._count, self._filename)
+        script.refuse_torn(self._specials, self._count, self._filename, in_steps=False)
 
     def _take(self, found: Cut) -> None:
         statement = Statement(text=found.text.decode("utf-8", "replace").rstrip(), offset=found.begin)
@@ -185,7 +198,7 @@ class _Cutting:
         )
         if kind in statements.BLANKED:
             self._blanks.append((found.begin, found.begin + len(found.text)))
-        elif kind in statements.WAYS:
+        elif kind in statements.WAYS and not self._asked.transactional:
             raise self._refused(
                 where,
                 f"{statement.first_line!r} can't run in a transaction, as a large file, and one with COPY "

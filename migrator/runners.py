@@ -53,10 +53,11 @@ class SqlRunner:
             return self._cut(migration)
         understood = script.understand(text, migration.filename)
         if understood.steps and self._store.transport.pooled:
-            alone = next(statement for statement, way in understood.steps if way is not Way.IN_TRANSACTION)
+            alone = [one.first_line for one, way in understood.steps if way is not Way.IN_TRANSACTION]
+            what = f"{alone[0]!r} can't" if alone else "it isn't to"
             raise PlanError(
-                f"cannot apply {migration.filename} through a transaction pooler: {alone.first_line!r} "
-                "can't run in a transaction; set DIRECT_URL to a direct connection"
+                f"cannot apply {migration.filename} through a transaction pooler: {what} "
+                "run in a transaction; set DIRECT_URL to a direct connection"
             )
         return understood
 
@@ -85,6 +86,7 @@ class SqlRunner:
             self._store.schema,
             migration,
             lease,
+            headers=understood.headers,
             pooled=transport.pooled,
             local_settings=transport.local_settings,
         )
@@ -103,7 +105,9 @@ class SqlRunner:
             await self._persist(migration, partial(self._store.transport.execute, message))
         except DatabaseError as error:
             head = statements.split(message[:start]) or []
-            located = failure.locate(error, understood.text, start, len(head))
+            located = failure.locate(error, understood.text, start, len(head)) or failure.role_refused(
+                error, message[:start], understood.headers
+            )
             state = failure.state_of(error, understood=understood.understood, untouched=True)
             unfinished = failure.unfinished(migration, error, understood.text, start, state)
             if unfinished is not None:
@@ -130,8 +134,13 @@ class SqlRunner:
         where, state = None, "nothing of it was applied"
         before = (begun.statements_done or 0) if begun else 0
         total = len(understood.steps)
+        first = messages.first_step()
         try:
-            await self._store.transport.execute(messages.first_step())
+            try:
+                await self._store.transport.execute(first)
+            except DatabaseError as error:
+                where = failure.role_refused(error, first, understood.headers)
+                raise
             for number, (statement, way) in enumerate(understood.steps, 1):
                 if number <= before:
                     continue
@@ -225,7 +234,7 @@ class _Alone:
         # CONCURRENTLY waits in nobody's way, and a timeout would leave it broken. VACUUM FULL and its kind do
         # stand in the way while they wait.
         limit_ms = 0 if self._way is Way.CONCURRENT else LOCK_TIMEOUT_MS
-        await execute(f"set lock_timeout = {limit_ms}")
+        await execute(self._messages.limit(limit_ms))
         try:
             await execute(self._statement.text)
         except DatabaseError as error:

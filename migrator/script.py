@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from migrator import scan, statements
+from migrator import headers, scan, statements
 from migrator.errors import PlanError
+from migrator.headers import NO_HEADERS, Headers
 from migrator.statements import BLANKED, WAYS, Statement, Way, kind
 
 
@@ -34,11 +35,13 @@ class Script:
         steps: The statements to run one by one, each in its way; empty if the whole text runs in one
             transaction.
         understood: The parser knew all of it.
+        headers: What it asks for itself.
     """
 
     text: str
     steps: tuple[tuple[Statement, Way], ...] = ()
     understood: bool = True
+    headers: Headers = NO_HEADERS
 
 
 # Where none of these occurs, there is nothing but plain statements in the file.
@@ -71,32 +74,48 @@ def understand(text: str, filename: str) -> Script:
         PlanError: It holds what only psql could run, or ends transactions in a way that would
             leave it half done.
     """
-    if not _WORTH_A_LOOK.search(text):
-        return Script(text=text)
+    asked = headers.parse(text, filename)
+    if asked.transactional is not False and not _WORTH_A_LOOK.search(text):
+        return Script(text=text, headers=asked)
     found = statements.split(text)
     if found is None:
         text = _without_psql(text, filename)
         found = statements.split(text)
     if found is None:  # a syntax error, or syntax that the server knows and the parser doesn't
-        return Script(text=text, understood=False)
+        if asked.transactional is not False:
+            return Script(text=text, understood=False, headers=asked)
+        found = statements.cut(text)
     kinds = [kind(statement) for statement in found]
+    in_steps = asked.transactional is False or (
+        asked.transactional is None and not WAYS.keys().isdisjoint(kinds)
+    )
     specials = [
         Special(kind=one, number=number, where=_at(text, statement.offset), shown=statement.first_line)
         for number, (statement, one) in enumerate(zip(found, kinds, strict=True))
         if one != "plain"
     ]
-    refuse_torn(specials, len(found), filename)
+    refuse_torn(specials, len(found), filename, in_steps=in_steps)
     for special in specials:
         if special.kind in BLANKED:
             text = _blanked(text, found[special.number])
-    if not WAYS.keys() & set(kinds):
-        return Script(text=text, understood="unknown" not in kinds)
+    if not in_steps:
+        return Script(text=text, understood="unknown" not in kinds, headers=asked)
     steps = [
-        (statement, WAYS.get(one, Way.IN_TRANSACTION))
+        (statement, WAYS.get(one) or _way(statement, asked))
         for statement, one in zip(found, kinds, strict=True)
         if one != "lock_timeout"
     ]
-    return Script(text=text, steps=tuple(steps))
+    return Script(text=text, steps=tuple(steps), headers=asked)
+
+
+def _way(statement: Statement, asked: Headers) -> Way:
+    """How a statement is run that seems to be able to run in a transaction: in one, so that it is done once.
+
+    Unless the file says that it isn't for transactions: then what might end one, or can't be in one for
+    reasons that only the server sees, goes alone.
+    """
+    alone = asked.transactional is False and statements.is_doubtful(statement)
+    return Way.ALONE if alone else Way.IN_TRANSACTION
 
 
 def needs_parts(text: str) -> bool:
@@ -116,18 +135,19 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
-def refuse_torn(specials: Sequence[Special], total: int, filename: str) -> None:
+def refuse_torn(specials: Sequence[Special], total: int, filename: str, *, in_steps: bool) -> None:
     """BEGIN and COMMIT may come in pairs, as the transaction is ours anyway; what would end that may not.
 
     Raises:
-        PlanError: The file, of `total` statements, can't be kept whole.
+        PlanError: The file, of `total` statements, can't be kept whole; or it runs `in_steps` and they mean
+            something there.
     """
 
     def refused(special: Special, why: str) -> PlanError:
         return PlanError(f"cannot apply {filename}: {special.where}: {special.shown!r} {why}")
 
     controls = [one for one in specials if one.kind in ("begin", "commit", "transaction", "local")]
-    if any(one.kind in WAYS for one in specials):
+    if in_steps:
         for special in controls:
             if special.kind != "local":
                 raise refused(

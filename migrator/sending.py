@@ -63,7 +63,7 @@ class Sending:
         match self._part:
             case None:
                 # After the file, it is something that the file left behind.
-                located = Located(text="") if self._has_begun else None
+                located = Located(text="") if self._has_begun else self._role_refused(error)
             case Text(begin=begin):
                 unfinished = failure.unfinished(self._migration, error, self._text, 0, state, begin=begin)
                 if unfinished is not None:
@@ -76,6 +76,9 @@ class Sending:
                 else:
                     located = self._data_line(self._part, line)
         return failure.failure(self._migration, error, located, state)
+
+    def _role_refused(self, error: DatabaseError) -> Located | None:
+        return failure.role_refused(error, self._messages.head(), self._cut.headers)
 
     def _data_line(self, part: Copy, number: int) -> Located:
         """Where in the file a line of its data is."""

@@ -6,6 +6,7 @@ loaded only for those that begin like something special.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 from migrator import shorten
+from migrator.lexer import Lexer
 from migrator.sql import identifier
 
 _SHOWN_CHARS = 200
@@ -58,6 +60,8 @@ _CANDIDATE = re.compile(
     r"|set\b(?=.*\b(local|lock_timeout|standard_conforming_strings)\b)",
     re.IGNORECASE | re.DOTALL,
 )
+_DOUBTFUL = frozenset({None, "CallStmt", "DoStmt", "ReindexStmt", "ClusterStmt"})
+_NEVER_DOUBTFUL = re.compile(r"(insert|update|delete|select|with|grant|revoke|comment)\b", re.IGNORECASE)
 _COMMENT_MARK = re.compile(r"/\*|\*/")
 
 # Kinds of statements that aren't sent: the file's transaction and the time that it waits for locks are ours.
@@ -73,6 +77,23 @@ def split(text: str) -> list[Statement] | None:
 
     spans = parser.split(text)
     return None if spans is None else list(_statements(text, spans))
+
+
+def cut(text: str) -> list[Statement]:
+    """The statements of a text that the parser doesn't know, as psql cuts it."""
+    encoded = text.encode()
+    return [
+        Statement(text=one.text.decode().rstrip(), offset=len(encoded[: one.begin].decode()))
+        for one in Lexer(io.BytesIO(encoded).read)
+    ]
+
+
+def is_doubtful(statement: Statement) -> bool:
+    """Whether a statement may end a transaction or be unable to run in one, for all that is known here.
+
+    A procedure and a DO block may COMMIT; REINDEX and CLUSTER of a partitioned table can't run in one.
+    """
+    return not _NEVER_DOUBTFUL.match(statement.text) and next(iter(_tree(statement)), None) in _DOUBTFUL
 
 
 def shown(line: str) -> str:

@@ -39,6 +39,18 @@ $fence$;
 insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token)
   values (:filename, :version, :title, :checksum, :holder, :token);
 
+-- timeout(timeout_ms): what the file asks for itself.
+set local statement_timeout = :timeout_ms;
+
+-- role(role): who the file asks to be run by. Last before the file: it may not be allowed to write our history.
+select set_config('role', :role, true);
+
+-- session(timeout_ms): as `timeout`, for statements that can't run in a transaction.
+set statement_timeout = :timeout_ms;
+
+-- session_role(role): as `role`, for statements that can't run in a transaction.
+select set_config('role', :role, false);
+
 -- setting(setting, value): what the database URL asks for, where a pooler refuses it for the session. Last
 -- before the file, so that nothing of ours depends on it.
 select set_config(:setting, :value, true);

@@ -328,6 +328,28 @@ def test_what_waits_in_nobodys_way_is_told_from_what_stands_in_it():
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "ways"),
+    [
+        ("insert into a values (1);", [Way.IN_TRANSACTION]),
+        ("call p(); do $$ begin end $$; reindex table t;", [Way.ALONE] * 3),
+        (
+            "create table a (); vacuum; drop index concurrently i;",
+            [Way.IN_TRANSACTION, Way.ALONE, Way.CONCURRENT],
+        ),
+        ("creat table a (); select 1", [Way.ALONE, Way.IN_TRANSACTION]),
+    ],
+)
+def test_without_a_transaction_only_what_must_be_is_without_one(text, ways):
+    understood = understand(f"-- migrator: no-transaction\n{text}", "1_a.sql")
+
+    assert [way for _, way in understood.steps] == ways
+
+
+def test_a_transaction_that_is_asked_for_overrules_what_is_recognised():
+    assert understand("-- migrator: transaction\nvacuum;", "1_a.sql").steps == ()
+
+
 def test_a_long_line_is_shown_in_part_and_never_half_a_word():
     word = "eyJhbGciOiJIUzI1NiJ9" * 10
     (statement,) = statements.split(f"select '{word}', 'Bearer {word}' as {'b' * 20};") or []
