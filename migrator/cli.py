@@ -24,8 +24,8 @@ from migrator import migration as files
 from migrator.direct import DirectTransport
 from migrator.errors import NOT_KNOWN, ConfigError, Crowded, MigratorError, Redactor, Unavailable
 from migrator.log import Log
-from migrator.migrate import Engine, Teller
-from migrator.plan import HistoryRow
+from migrator.migrate import Engine, Teller, meaning_of
+from migrator.plan import HistoryRow, is_changed
 from migrator.report import MigrationPhase, Report, encode, timestamp
 from migrator.settings import Settings
 from migrator.store import Store
@@ -336,7 +336,7 @@ def _status_rows(migrations: tuple[files.Migration, ...], history: list[HistoryR
         state = "pending"
         if row is not None:
             state = "applied" if row.finished else "half done"
-            if row.finished and row.checksum != migration.checksum:
+            if row.finished and is_changed(migration, row, meaning_of):
                 state = "changed"
         listed.append(_status_row(migration.version, migration.filename, state, row))
     listed += [_status_row(row.version, row.filename, "missing", row) for row in rows.values()]

@@ -24,12 +24,14 @@ class Messages:
         lease: Lease,
         *,
         headers: Headers,
+        meaning: str | None,
         pooled: bool,
         local_settings: Mapping[str, str],
     ) -> None:
         """Write to our tables in `schema`; `pooled` if a transaction pooler gets the session afterwards.
 
-        `headers` are what the file asks for; `local_settings` are set for its own transaction.
+        `headers` are what the file asks for, `meaning` what it means; `local_settings` are set for its own
+        transaction.
         """
         self._schema = schema
         self._headers = headers
@@ -44,7 +46,7 @@ class Messages:
             "version": migration.version,
             "filename": migration.filename,
             "title": migration.name,
-            "checksum": migration.checksum,
+            "checksum": f"{migration.checksum} {meaning}" if meaning else migration.checksum,
             "lock_timeout_ms": LOCK_TIMEOUT_MS if lock_timeout_ms is None else lock_timeout_ms,
             "timeout_ms": headers.timeout_ms,
             "role": headers.role,

@@ -34,6 +34,13 @@ COME_BACK_S = 10.0
 MOST_LOSSES = 3
 
 
+def meaning_of(migration: Migration) -> str | None:
+    """See `runners.meaning_of`."""
+    from migrator import runners  # late: only an edited file needs it
+
+    return runners.meaning_of(migration)
+
+
 class Teller:
     """Keeps the current snapshot and tells it whenever it changes."""
 
@@ -257,7 +264,8 @@ class Engine:
         )
 
     def _plan(self, migrations: tuple[Migration, ...], history: list[HistoryRow]) -> Plan:
-        return plans.make(migrations, history, refuse_changed=self.settings.changed_files == "refuse")
+        refuse_changed = self.settings.changed_files == "refuse"
+        return plans.make(migrations, history, refuse_changed=refuse_changed, meaning=meaning_of)
 
     def _tell_waiting(self, plan: Plan, holder: Holder | None) -> None:
         reason = "somebody else is about to migrate"

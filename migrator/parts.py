@@ -59,6 +59,7 @@ class Parts:
         checksum: See `migration.Checksum`.
         understood: The parser knew all of it that might matter.
         headers: What it asks for itself.
+        meaning: See `migrator.meaning`; None if it isn't known.
     """
 
     parts: tuple[Part, ...]
@@ -66,6 +67,7 @@ class Parts:
     checksum: str
     understood: bool
     headers: Headers = NO_HEADERS
+    meaning: str | None = None
 
 
 class Reading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,7 @@ class HistoryRow:
     """One row of `migration_history`.
 
     Attributes:
+        checksum: Of the file as it was applied: the plain one, and what it means behind a blank, if known.
         finished: False: begun, but not brought to its end.
         statements_done: Of a file that can't run in one transaction: how far it came.
         in_doubt: What became of the statement after those isn't known.
@@ -42,8 +43,24 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def make(migrations: Sequence[Migration], history: Iterable[HistoryRow], *, refuse_changed: bool) -> Plan:
+# What a file means, as a checksum; None if it can't be told.
+Meaning = Callable[[Migration], str | None]
+
+
+def make(
+    migrations: Sequence[Migration],
+    history: Iterable[HistoryRow],
+    *,
+    refuse_changed: bool,
+    meaning: Meaning,
+) -> Plan:
     """Compare the files with the history, by version: a renamed file is still the same migration.
+
+    Args:
+        migrations: The files.
+        history: What is on record.
+        refuse_changed: Whether an edited file keeps us from going on.
+        meaning: Asked only about files whose plain checksum isn't that on record.
 
     Raises:
         PlanError: An applied file was edited (if that is refused), or one was left half done in a
@@ -59,11 +76,11 @@ def make(migrations: Sequence[Migration], history: Iterable[HistoryRow], *, refu
             pending.append(migration)
             continue
         if not row.finished:
-            _refuse_unless_resumable(migration, row)
+            _refuse_unless_resumable(migration, row, meaning)
             pending.append(migration)
             continue
         applied.append(migration)
-        if row.checksum != migration.checksum:
+        if is_changed(migration, row, meaning):
             changed.append(f"{migration.filename} differs from what was applied on {_day(row.executed_at)}")
     if changed and refuse_changed:
         raise PlanError(
@@ -77,14 +94,20 @@ def make(migrations: Sequence[Migration], history: Iterable[HistoryRow], *, refu
     )
 
 
-def _refuse_unless_resumable(migration: Migration, row: HistoryRow) -> None:
+def is_changed(migration: Migration, row: HistoryRow, meaning: Meaning) -> bool:
+    """Whether the file means something else than what was applied."""
+    plain, _, meant = row.checksum.partition(" ")
+    return plain != migration.checksum and (not meant or meaning(migration) != meant)
+
+
+def _refuse_unless_resumable(migration: Migration, row: HistoryRow, meaning: Meaning) -> None:
     settle = "look what is there, then delete its row from migration_history to run it from the start"
     if row.statements_done is None:
         raise PlanError(
             f"cannot go on: {migration.filename} ended its own transaction on {_day(row.executed_at)}, "
             f"so that it may be half done; {settle}"
         )
-    if row.checksum != migration.checksum:
+    if is_changed(migration, row, meaning):
         raise PlanError(
             f"cannot go on: {migration.filename} was applied up to statement {row.statements_done} and "
             f"edited since; restore it to have it finished, or {settle}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
-from migrator import errors, failure, parts, script, statements
+from migrator import errors, failure, meaning, parts, script, statements
 from migrator.errors import Conflict, LeaseLost, MigrationFailed, PlanError, Unavailable
 from migrator.log import Log
 from migrator.messages import LOCK_TIMEOUT_MS, Messages
@@ -26,6 +27,17 @@ from migrator.transport import DatabaseError, Ended
 _CONFLICT_TRIES = 12
 _FIRST_PAUSE_S = 0.25
 _LAST_PAUSE_S = 10.0
+
+
+def meaning_of(migration: Migration) -> str | None:
+    """What the file means, as a checksum; None if it can't be told, or is too large for being edited by hand.
+
+    Raises:
+        PlanError: It can't be read.
+    """
+    if migration.path.stat().st_size > parts.WHOLE_BYTES:
+        return None
+    return meaning.of(read_text(migration.path), migration.filename)
 
 
 class SqlRunner:
@@ -49,8 +61,9 @@ class SqlRunner:
         text = read_text(migration.path)
         if checksum(text) != migration.checksum:
             raise _edited(migration)
+        meant = meaning.of(text, migration.filename)
         if script.needs_parts(text):
-            return self._cut(migration)
+            return replace(self._cut(migration), meaning=meant)
         understood = script.understand(text, migration.filename)
         if understood.steps and self._store.transport.pooled:
             alone = [one.first_line for one, way in understood.steps if way is not Way.IN_TRANSACTION]
@@ -59,7 +72,7 @@ class SqlRunner:
                 f"cannot apply {migration.filename} through a transaction pooler: {what} "
                 "run in a transaction; set DIRECT_URL to a direct connection"
             )
-        return understood
+        return replace(understood, meaning=meant)
 
     async def apply(
         self, migration: Migration, lease: Lease, begun: HistoryRow | None, *, last: bool = True
@@ -87,6 +100,7 @@ class SqlRunner:
             migration,
             lease,
             headers=understood.headers,
+            meaning=understood.meaning,
             pooled=transport.pooled,
             local_settings=transport.local_settings,
         )

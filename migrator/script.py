@@ -36,12 +36,14 @@ class Script:
             transaction.
         understood: The parser knew all of it.
         headers: What it asks for itself.
+        meaning: See `migrator.meaning`; None if it isn't known.
     """
 
     text: str
     steps: tuple[tuple[Statement, Way], ...] = ()
     understood: bool = True
     headers: Headers = NO_HEADERS
+    meaning: str | None = None
 
 
 # Where none of these occurs, there is nothing but plain statements in the file.

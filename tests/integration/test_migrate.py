@@ -102,6 +102,59 @@ def test_line_ends_and_trailing_white_space_are_no_change(database, migrations):
     assert run_migrator(database, directory).returncode == 0
 
 
+def test_comments_white_space_and_case_are_no_change(database, migrations):
+    directory = migrations(_1_a="create table a (id int);\ncopy a from stdin;\n1\n\\.\n")
+    run_migrator(database, directory)
+    migrations(
+        _1_a="-- it's new\nCREATE TABLE a ( id int ) ;\n\n/* data */ copy a from stdin; -- data\n1\n\\.\n;"
+    )
+
+    done = run_migrator(database, directory)
+    status = run_migrator(database, directory, "status")
+
+    assert (done.returncode, odd(done)) == (0, [])
+    assert status.stdout.startswith("applied")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("do $$ begin\n  null; end $$;", "do $$ begin null; end $$;"),
+        ("create table a ();\ncopy a from stdin;\n\\.\n", "create table a ();\ncopy a from stdin;\n\n\\.\n"),
+    ],
+    ids=["white space in a body", "a line of data"],
+)
+def test_what_is_in_quotes_and_data_is_a_change(database, migrations, before, after):
+    directory = migrations(_1_a=before)
+    assert run_migrator(database, directory).returncode == 0
+    migrations(_1_a=after)
+
+    assert run_migrator(database, directory).returncode == 65
+
+
+def test_a_row_of_a_version_that_knew_no_meanings_goes_on_working(database, migrations):
+    directory = migrations(_1_a="create table a (id int);")
+    run_migrator(database, directory)
+    fetch(
+        database,
+        "update migrator.migration_history set checksum = split_part(checksum, ' ', 1) where checksum ~ ' meaning:'",
+    )
+
+    assert run_migrator(database, directory).returncode == 0
+    migrations(_1_a="create table a (id int); -- new")
+    assert run_migrator(database, directory).returncode == 65
+
+
+def test_a_half_done_file_is_gone_on_with_if_only_comments_were_edited(database, migrations):
+    text = "create table a (id int);\nvacuum a;\ninsert into b values (1);\n"
+    directory = migrations(_1_a=text)
+    assert run_migrator(database, directory).returncode == 1
+    fetch(database, "create table b (id int); select 1")
+    migrations(_1_a=f"-- b was missing\n{text}")
+
+    assert run_migrator(database, directory).returncode == 0
+
+
 def test_missing_and_out_of_order_files_are_warnings(database, migrations):
     directory = migrations(_1_a="select 1;", _3_c="select 3;")
     run_migrator(database, directory)

@@ -148,7 +148,7 @@ async def test_history_tells_what_was_applied(database, tmp_path):
     (recorded,) = await asyncio.to_thread(
         fetch, database, "select name, duration_ms >= 0, executed_by, token from migrator.migration_history"
     )
-    assert (row.version, row.filename, row.checksum, row.finished) == (
+    assert (row.version, row.filename, row.checksum.partition(" ")[0], row.finished) == (
         "1",
         "1_größe; 'x'.sql",
         migration.checksum,

@@ -9,7 +9,7 @@ import pytest
 
 from migrator import migration as files
 from migrator.errors import ConfigError, PlanError
-from migrator.migration import checksum
+from migrator.migration import Checksum, checksum
 
 
 @pytest.fixture
@@ -212,6 +212,30 @@ def test_what_does_not_matter_does_not_change_the_checksum(other):
 )
 def test_what_may_matter_changes_the_checksum(other):
     assert checksum(other) != checksum("select 1;\n")
+
+
+def test_where_there_may_be_data_everything_counts():
+    text = "copy a from stdin;\n1\t\n\\.\n"
+
+    assert checksum(text) != checksum(text.replace("\t\n", "\n"))
+
+
+@pytest.mark.parametrize("where", [*range(250, 258), 500_000])
+def test_a_checksum_is_the_same_in_whatever_pieces_the_text_comes(write, where):
+    text = "x" * where + " STDIN  \r\n\r\n" + "\t \n" * 500 + "größe 🐘\n \n"
+    directory = write("1_a.sql", text.encode())
+    summed = Checksum()
+    for begin in range(0, len(text), 97):
+        summed.update(text[begin : begin + 97])
+
+    assert str(summed) == checksum(text) == load(directory).migrations[0].checksum
+
+
+@pytest.mark.parametrize("space", ["  \r\n", "\r", "\n\n ", ""])
+def test_white_space_counts_in_the_middle_of_a_file_only(write, space):
+    text = ("a" * 99_999 + space) * 7
+
+    assert load(write("1_a.sql", text.encode())).migrations[0].checksum == checksum(text)
 
 
 def test_a_checksum_names_its_algorithm():

@@ -27,7 +27,9 @@ def row(name, checksum="sha256:a", **fields):
 
 
 def make(migrations, history, *, refuse_changed=True):
-    return plan.make(migrations, history, refuse_changed=refuse_changed)
+    return plan.make(
+        migrations, history, refuse_changed=refuse_changed, meaning=lambda one: f"meaning:{one.name}"
+    )
 
 
 A, B, C = file("1_a.sql"), file("2_b.sql"), file("3_c.sql")
@@ -54,6 +56,29 @@ def test_what_is_not_on_record_is_pending(history, pending, applied):
     made = make([A, B, C], history)
 
     assert (list(made.pending), made.applied) == (pending, applied)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "changed"),
+    [
+        ("sha256:a", False),
+        ("sha256:b", True),
+        ("sha256:a meaning:z", False),
+        ("sha256:b meaning:a", False),
+        ("sha256:b meaning:z", True),
+    ],
+)
+def test_a_file_is_changed_if_it_means_something_else(recorded, changed):
+    made = make([A], [row("1_a.sql", recorded)], refuse_changed=False)
+
+    assert bool(made.warnings) == changed
+
+
+def test_what_a_file_means_is_asked_only_if_its_checksum_differs():
+    def never(_):
+        raise AssertionError
+
+    plan.make([A], [row("1_a.sql", "sha256:a meaning:z")], refuse_changed=True, meaning=never)
 
 
 def test_a_changed_applied_file_is_refused_with_name_and_date():
