@@ -206,6 +206,8 @@ class _Session:
         if isinstance(error, MemoryError):
             self._out_of_memory = True
             return
+        if direct.is_loss(error):  # whoever waits for the connection tells it
+            return
         self._log.error("loop.failed", reason=f"{context.get('message')}: {error!r}")
 
     def _interrupt(self, number: int, task: asyncio.Task[int]) -> None:

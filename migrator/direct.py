@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -117,7 +118,19 @@ class DirectTransport:
 
         # asyncpg's public ways make the statement themselves, from options of which they know fewer than
         # PostgreSQL. This is what they all call then, with flow control and cancellation.
-        await self._in_transaction(self._connection._copy_in(statement, wanted(), None))  # noqa: SLF001
+        running = self._connection._copy_in(statement, wanted(), None)  # noqa: SLF001
+        # If we are killed, the kernel would give the server what it has of the data before it tells of the
+        # end: with a slow trigger on the table that takes minutes. So it throws that away.
+        counter.set_linger(enabled=True)
+        try:
+            await self._in_transaction(running)
+        except RuntimeError as error:
+            if not self._connection.is_closed():
+                raise
+            raise _lost(error) from error  # asyncpg wrote on, and uvloop refused it
+        finally:
+            if not self._connection.is_closed():
+                counter.set_linger(enabled=False)
 
     async def _in_transaction(self, running: Awaitable[object]) -> None:
         """Await it; what it leaves of a transaction when it goes wrong is rolled back."""
@@ -200,11 +213,12 @@ class _Counter(asyncio.Protocol):
     """
 
     _TALLIED = frozenset(b"CI")
-    # CopyInResponse, ErrorResponse
-    _ANSWERS = frozenset(b"GE")
+    # CopyInResponse, ErrorResponse, ReadyForQuery
+    _ANSWERS = frozenset(b"GEZ")
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, transport: asyncio.Transport) -> None:
         self._inner = inner
+        self._socket = transport.get_extra_info("socket")
         self._head = b""
         self._skip = 0
         self.completed = 0
@@ -212,8 +226,13 @@ class _Counter(asyncio.Protocol):
         self.answered = asyncio.Event()
         self.is_copying = False
 
+    def set_linger(self, *, enabled: bool) -> None:
+        """Whether what isn't sent yet is thrown away when the socket is closed."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", enabled, 0))
+
     def connection_lost(self, error: Exception | None) -> None:
         self._answer(takes_data=False)
+        self._inner.resume_writing()  # asyncpg's COPY waits for that, and for nothing else
         self._inner.connection_lost(error)
 
     def pause_writing(self) -> None:
@@ -261,7 +280,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
     ) -> None:
         """As asyncpg makes it, once it is logged in."""
         super().__init__(protocol, transport, loop, addr, config, params)
-        self.counter = _Counter(protocol)
+        self.counter = _Counter(protocol, transport)
         transport.set_protocol(self.counter)
 
 
@@ -404,6 +423,11 @@ def _not_let_in(dsn: Dsn, error: asyncpg.PostgresError) -> MigratorError:
         remedy = "let the server's pg_hba.conf admit us, or check user, database name and sslmode"
     remedy = remedy if error.sqlstate == "42501" else errors.REMEDIES.get(error.sqlstate or "", remedy)
     return kind(f"cannot connect to {dsn.place}: {said} ({error.sqlstate}); {remedy}")
+
+
+def is_loss(error: object) -> bool:
+    """Whether asyncpg says with it that a connection is gone; it says so to nobody as well."""
+    return isinstance(error, asyncpg.PostgresConnectionError | OSError)
 
 
 def _lost(error: Exception) -> Unavailable:

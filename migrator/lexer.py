@@ -14,6 +14,7 @@ import codecs
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 _WINDOW_BYTES = 256 * 1024
 # Enough to tell what a statement begins with.
@@ -39,15 +40,6 @@ _QUOTED = rb"'[^']*(?:''[^']*)*'(?!')"
 _ESCAPED = rb"'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'(?!')"
 
 
-def _compiled(quoted: bytes) -> re.Pattern[bytes]:
-    written = _LEXEMES.replace(b"QUOTED", quoted).replace(b"ESCAPED", _ESCAPED)
-    written = written.replace(b"NO_NAME", _NO_NAME).replace(b"AFTER_E", _AFTER_E)
-    return re.compile(written, re.VERBOSE | re.DOTALL)
-
-
-_STANDARD = _compiled(_QUOTED)
-# With standard_conforming_strings off a backslash means in each text what it means after E.
-_BACKSLASHES = _compiled(_ESCAPED)
 _COMMENT_MARK = re.compile(rb"/\*|\*/")
 _BLANKS = re.compile(rb"(?:\s+|--[^\n\r]*)*")
 _ROUTINE = re.compile(rb"create\s+(?:or\s+replace\s+)?(?:function|procedure)\b", re.IGNORECASE)
@@ -55,6 +47,15 @@ _BODY_WORD = re.compile(rb"\b(begin|case|end)\b", re.IGNORECASE)
 _RESTRICT = re.compile(rb"\\(?:un)?restrict[ \t]+\w+[ \t]*\r?(?:\n|\Z)")
 _END_OF_DATA = re.compile(rb"^\\\.\r?(?:\n|\Z)", re.MULTILINE)
 _REST_OF_LINE = re.compile(rb"(?:[ \t\r\f\v]|/\*(?:[^*\n]|\*(?!/))*\*/)*(?:--[^\n]*)?(?:\n|\Z)")
+
+
+@cache  # most starts need none: 1 ms
+def _lexemes(*, standard_strings: bool) -> re.Pattern[bytes]:
+    # With standard_conforming_strings off a backslash means in each text what it means after E.
+    quoted = _QUOTED if standard_strings else _ESCAPED
+    written = _LEXEMES.replace(b"QUOTED", quoted).replace(b"ESCAPED", _ESCAPED)
+    written = written.replace(b"NO_NAME", _NO_NAME).replace(b"AFTER_E", _AFTER_E)
+    return re.compile(written, re.VERBOSE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +217,7 @@ class Lexer:
         if begins == b"\\" and (command := _RESTRICT.match(self._window, self._index)):
             return "skipped", command.end() - self._index, 0
         is_routine = begins in (b"c", b"C") and _ROUTINE.match(self._window, self._index) is not None
-        lexemes = _STANDARD if self.standard_strings else _BACKSLASHES
+        lexemes = _lexemes(standard_strings=self.standard_strings)
         depth = body_depth = 0
         position = self._index
         while True:

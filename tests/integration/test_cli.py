@@ -422,7 +422,7 @@ def test_too_little_memory_even_to_load_is_one_message(migrations, mib):
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        pytest.param("select '" + "x" * 60_000_000 + "';", "", id="a huge file"),
+        pytest.param("select '" + "x" * 60_000_000 + "';", " while applying 1_a.sql", id="a huge file"),
         pytest.param("select repeat('x', 100000000);", " while applying 1_a.sql", id="a huge answer"),
         pytest.param(
             "do $$ begin raise exception '%', repeat('x', 100000000); end $$;",

@@ -84,6 +84,11 @@ TABLE = b"create table t (a int, b text);\n"
             b"begin;\ncopy t from stdin;\n1\ta\n\\.\ncommit;\ninsert into t values (2);",
             id="within BEGIN and COMMIT",
         ),
+        pytest.param(
+            b"create function f() returns int begin atomic select 1; select case when true then 2 end; end;\n"
+            b"copy t from stdin;\n1\ta\n\\.\ninsert into t values (f(), $$it's; \\ $$) /* ; /* ' */ */;",
+            id="beside everything that hides a semicolon",
+        ),
         pytest.param(b"copy t from stdin where a > 1;\n1\ta\n2\tb\n\\.\n", id="WHERE"),
         pytest.param(b"copy\n  t (a,\n b) from\nstdin\n;\n1\ta\n\\.\n", id="a statement of several lines"),
     ],
@@ -98,6 +103,15 @@ def test_the_data_gets_where_psql_brings_it(database, by_psql, tmp_path, content
     assert rows_of(database) == rows_of(by_psql)
     assert fetch(database, "select finished from migrator.migration_history") == [(True,)]
     assert run_migrator(database, directory).stdout == "0 applied, 1 in all, nothing pending\n"
+
+
+def test_a_byte_order_mark_and_restrict_do_not_count(database, tmp_path):
+    directory = write(
+        tmp_path, b"\xef\xbb\xbf\\restrict a1\n" + TABLE + b"copy t from stdin;\n1\ta\n\\.\n\\unrestrict a1\n"
+    )
+
+    assert run_migrator(database, directory).returncode == 0
+    assert fetch(database, "select a, b from t") == [(1, "a")]
 
 
 def test_an_end_of_the_data_without_a_line_end_is_one(database, tmp_path):
@@ -231,30 +245,53 @@ def test_data_that_is_refused_at_its_begin_is_not_sent_to_its_end(database, tmp_
     assert message.endswith(ROLLED_BACK)
 
 
-def test_a_stop_in_the_middle_of_the_data_rolls_back(database, tmp_path):
-    fetch(database, "create table gate (); select 1")
+@pytest.fixture
+def copying(database, tmp_path):
+    """A migrator in the middle of a COPY that would take hours."""
     slow = (
         b"create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.01); return new; end $$;\n"
         b"create trigger slow before insert on t for each row execute function slow();\n"
     )
     directory = write(tmp_path, TABLE + slow + b"copy t from stdin;\n" + b"1\tx\n" * 2_000_000)
     running = start_migrator(database, directory)
-    wait_until(
-        lambda: fetch(
-            database,
-            "select 1 from pg_stat_activity where query like 'copy t from%' and state = 'active'"
-            " and datname = current_database()",
-        ),
-        what="the COPY",
-    )
+    wait_until(lambda: fetch(database, COPYING), what="the COPY")
+    yield running
+    running.kill()
+    running.communicate()
 
-    running.send_signal(signal.SIGTERM)
-    _, err = running.communicate(timeout=30)
 
-    assert running.returncode == 128 + signal.SIGTERM
+COPYING = (
+    "select pid from pg_stat_activity where query like 'copy t from%' and state = 'active'"
+    " and datname = current_database()"
+)
+
+
+def test_a_stop_in_the_middle_of_the_data_rolls_back(database, copying):
+    copying.send_signal(signal.SIGTERM)
+    _, err = copying.communicate(timeout=30)
+
+    assert copying.returncode == 128 + signal.SIGTERM
     assert "stopped while applying 1_a.sql: rolled back" in err
     assert fetch(database, "select to_regclass('t')") == [(None,)]
     assert fetch(database, "select holder from migrator.migration_locks") == [(None,)]
+
+
+def test_a_connection_that_ends_in_the_middle_of_the_data_is_told_as_such(database, copying):
+    fetch(database, f"select pg_terminate_backend(pid) from ({COPYING}) as c")
+    _, err = copying.communicate(timeout=30)
+
+    assert copying.returncode == 69, err
+    assert "loop.failed" not in err
+    assert "cannot apply 1_a.sql: lost the connection to the database" in err
+    assert fetch(database, "select to_regclass('t')") == [(None,)]
+
+
+def test_a_killed_migrator_leaves_nothing_of_the_data(database, copying):
+    copying.kill()
+    wait_until(lambda: not fetch(database, COPYING), what="the end of its session")
+
+    assert fetch(database, "select to_regclass('t')") == [(None,)]
+    assert fetch(database, "select count(*) from migrator.migration_history") == [(0,)]
 
 
 def test_a_file_without_data_stays_one_message(database, tmp_path):

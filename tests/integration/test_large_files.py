@@ -109,6 +109,13 @@ def test_one_message_more_or_less_makes_no_difference(database, migrations):
     ]
 
 
+def test_a_large_file_may_hold_no_statement_at_all(database, migrations):
+    directory = migrations(_1_a="-- nothing\n" * 200_000)
+
+    assert run_migrator(database, directory).returncode == 0
+    assert fetch(database, "select finished from migrator.migration_history") == [(True,)]
+
+
 def test_what_cannot_run_in_a_transaction_needs_a_file_of_its_own(database, migrations):
     directory = migrations(_1_a=TABLE + inserts(20_000) + "create index concurrently i on t (a);")
 
