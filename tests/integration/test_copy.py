@@ -10,6 +10,7 @@ from tests.integration.test_psql import psql, rows_of, schema_of, sequences_of
 from tests.support.pooler import running_pooler
 from tests.support.postgres import fetch, new_database
 from tests.support.processes import log_lines, run_migrator, start_migrator
+from tests.support.stores import held
 from tests.support.waiting import wait_until
 
 ROLLED_BACK = "rolled back: nothing of this file was applied"
@@ -221,18 +222,48 @@ def test_what_cannot_be_kept_whole_is_refused_before_anything_runs(database, tmp
     assert told in message
 
 
-def test_a_failure_in_the_data_leaves_a_pooled_session_clean(pooled, database, tmp_path):
-    directory = write(tmp_path, TABLE + b"copy t from stdin;\nx\t1\n\\.\n")
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (b"copy t from stdin;\nx\t1\n\\.\n", "line 3: invalid input syntax"),
+        (b"copy nowhere from stdin;\nx\t1\n\\.\n", 'line 2, column 1: relation "nowhere" does not exist'),
+        (b"copy t from stdin;\n1\t1\n\\.\nselect 1/0;", "line 5, column 1: division by zero"),
+    ],
+    ids=["in the data", "before it", "after it"],
+)
+def test_a_failure_leaves_a_pooled_session_clean(pooled, database, tmp_path, wrong, told):
+    directory = write(tmp_path, TABLE + wrong)
 
     message = refused(pooled, directory)
     (directory / "1_a.sql").write_bytes(
         TABLE + b"set search_path = '';\ncopy public.t from stdin;\n1\t1\n\\.\n"
     )
+    (directory / "2_b.sql").write_bytes(b"copy t from stdin;\n2\t2\n\\.\n")
     done = run_migrator(pooled, directory)
 
-    assert "line 3: invalid input syntax" in message
+    assert told in message
+    assert message.endswith(ROLLED_BACK)
     assert done.returncode == 0, done.stderr
-    assert fetch(database, "select a, b from t") == [(1, "1")]
+    assert fetch(database, "select a, b from t order by a") == [(1, "1"), (2, "2")]
+
+
+def test_a_stop_while_a_copy_waits_for_its_lock_rolls_back(database, tmp_path):
+    fetch(database, "create table gate (); select 1")
+    directory = write(tmp_path, b"-- migrator: lock-timeout=1h\n" + TABLE + b"copy gate from stdin;\n\\.\n")
+    with held(database, "lock table gate"):
+        running = start_migrator(database, directory)
+        wait_until(
+            lambda: fetch(
+                database, "select 1 from pg_locks where not granted and relation = 'gate'::regclass"
+            ),
+            what="the wait for the gate",
+        )
+        running.send_signal(signal.SIGTERM)
+        _, err = running.communicate(timeout=30)
+
+    assert running.returncode == 128 + signal.SIGTERM
+    assert "stopped while applying 1_a.sql: rolled back" in err
+    assert fetch(database, "select to_regclass('t')") == [(None,)]
 
 
 def test_data_that_is_refused_at_its_begin_is_not_sent_to_its_end(database, tmp_path):

@@ -1,15 +1,13 @@
 """Files larger than a message: whole or not at all, within the memory limit, with errors by line."""
 
-import asyncio
 import subprocess
 import sys
-from contextlib import contextmanager
 
-import asyncpg
 import pytest
 
 from tests.support.postgres import fetch
 from tests.support.processes import clean_env, log_lines, run_migrator, start_migrator
+from tests.support.stores import held
 from tests.support.waiting import wait_until
 
 MIB = 2**20
@@ -168,15 +166,3 @@ def test_a_conflict_has_the_whole_file_tried_again(database, migrations):
 
     assert running.returncode == 0
     assert fetch(database, "select a from u order by a") == [(1,), (2,)]
-
-
-@contextmanager
-def held(url, statement):
-    """A transaction in which the statement was run, as long as the body runs or until it calls what it gets."""
-    with asyncio.Runner() as runner:
-        connection = runner.run(asyncpg.connect(url))
-        try:
-            runner.run(connection.execute(f"begin; {statement}"))
-            yield lambda: runner.run(connection.execute("commit"))
-        finally:
-            runner.run(connection.close())

@@ -1,7 +1,8 @@
 """Stores and sessions over real connections, for tests that look inside one process."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -28,6 +29,18 @@ async def session(url: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         connection.terminate()
+
+
+@contextmanager
+def held(url: str, statement: str) -> Iterator[Callable[[], object]]:
+    """A transaction in which the statement was run, as long as the body runs or until it calls what it gets."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(url))
+        try:
+            runner.run(connection.execute(f"begin; {statement}"))
+            yield lambda: runner.run(connection.execute("commit"))
+        finally:
+            runner.run(connection.close())
 
 
 def migration_of(directory: Path, filename: str, text: str) -> Migration:

@@ -1,0 +1,97 @@
+"""What a file leaves in its session reaches nobody: not the next file, not our own queries, not the pool."""
+
+import pytest
+
+from tests.support.pooler import running_pooler
+from tests.support.postgres import fetch
+from tests.support.processes import run_migrator
+
+COPIED = "copy public.t from stdin;\n1\n\\.\n"
+LEFT = """
+set search_path = '';
+set statement_timeout = '1h';
+set idle_in_transaction_session_timeout = '2h';
+set session_replication_role = replica;
+set row_security = off;
+set default_transaction_read_only = on;
+set timezone = 'Asia/Tokyo';
+select pg_catalog.set_config('my.own', 'x', false);
+create temp table left_behind (id int) on commit preserve rows;
+prepare p as select 1;
+declare c cursor with hold for select 1;
+listen channel;
+set standard_conforming_strings = on;
+"""
+SEEN = """
+create table seen as
+  select current_user::text as who, session_user::text as session, current_setting('search_path') as path,
+    current_setting('statement_timeout') as timeout, current_setting('session_replication_role') as replica,
+    current_setting('row_security') as security, current_setting('timezone') <> 'Asia/Tokyo' as zone,
+    coalesce(current_setting('my.own', true), '') as own, current_setting('standard_conforming_strings') as strings,
+    (select count(*) from pg_class where relname = 'left_behind')::int as tables,
+    (select count(*) from pg_prepared_statements)::int as prepared,
+    (select count(*) from pg_cursors where name = 'c')::int as cursors,
+    (select count(*) from pg_listening_channels())::int as channels;
+"""
+CLEAN = ("postgres", "postgres", '"$user", public', "0", "origin", "on", True, "", "on", 0, 0, 0, 0)
+
+
+@pytest.fixture(params=["direct", "pooled"])
+def reached(request, postgres, database):
+    """The URL of the test's database, in both ways."""
+    if request.param == "direct":
+        yield database
+        return
+    with running_pooler(postgres) as url:
+        yield f"{url}/{database.rsplit('/', 1)[1]}"
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "set role pg_monitor;",
+        f"{COPIED}set role pg_monitor;",
+        f"{COPIED}set session authorization pg_monitor;",
+        "set standard_conforming_strings = off; set role pg_monitor;",
+    ],
+    ids=["one message", "in parts", "as somebody else", "with other strings"],
+)
+def test_the_next_file_begins_anew(reached, database, migrations, ending):
+    directory = migrations(_1_a="create table t (id int);", _2_b=LEFT + ending, _3_c=SEEN)
+
+    done = run_migrator(reached, directory)
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, "select * from seen") == [CLEAN]
+
+
+def test_the_next_file_begins_anew_after_one_that_runs_in_steps(database, migrations):
+    directory = migrations(
+        _1_a="create table t (id int);", _2_b=f"{LEFT}\nset role pg_read_all_stats;", _3_c=SEEN
+    )
+    path = directory / "2_b.sql"
+    path.write_text(
+        "-- migrator: no-transaction\n"
+        + path.read_text().replace("set default_transaction_read_only = on;", "")
+    )
+
+    done = run_migrator(database, directory)
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, "select * from seen") == [CLEAN]
+
+
+@pytest.mark.parametrize("ending", ["", COPIED], ids=["one message", "in parts"])
+@pytest.mark.parametrize("whose", ["role", "database"])
+def test_a_timeout_that_role_or_database_have_does_not_cut_a_migration_short(
+    postgres, database, migrations, whose, ending
+):
+    name = "postgres" if whose == "role" else database.rsplit("/", 1)[1]
+    directory = migrations(_1_a=f"create table public.t (id int);\nselect pg_sleep(0.5);\n{ending}")
+    fetch(postgres.url, f"alter {whose} {name} set statement_timeout = '200ms'; select 1")
+    try:
+        done = run_migrator(database, directory)
+    finally:
+        fetch(postgres.url, f"alter {whose} {name} reset statement_timeout; select 1")
+
+    assert done.returncode == 0, done.stderr
