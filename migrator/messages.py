@@ -25,20 +25,22 @@ class Messages:
         *,
         headers: Headers,
         meaning: str | None,
+        lock_key: int,
         pooled: bool,
         local_settings: Mapping[str, str],
     ) -> None:
         """Write to our tables in `schema`; `pooled` if a transaction pooler gets the session afterwards.
 
         `headers` are what the file asks for, `meaning` what it means; `local_settings` are set for its own
-        transaction.
+        transaction. `lock_key` is our own advisory lock's.
         """
         self._schema = schema
         self._headers = headers
         lock_timeout_ms = headers.lock_timeout_ms
         self._local_settings = local_settings
         self._begin = ("begin", "begin_pooled") if pooled else ("begin",)
-        self._clean = ("clean", "clean_pooled") if pooled else ("clean",)
+        self._unlock = "clean_pooled" if pooled else "unlock"
+        self._always_unlocks = pooled
         self._values: dict[str, sql.Value] = {
             "name": LOCK_NAME,
             "token": lease.token,
@@ -48,6 +50,7 @@ class Messages:
             "title": migration.name,
             "checksum": f"{migration.checksum} {meaning}" if meaning else migration.checksum,
             "lock_timeout_ms": LOCK_TIMEOUT_MS if lock_timeout_ms is None else lock_timeout_ms,
+            "lock_key": lock_key,
             "timeout_ms": headers.timeout_ms,
             "role": headers.role,
         }
@@ -59,7 +62,9 @@ class Messages:
         on it.
         """
         head = self.head()
-        return f"{head}{text}\n;\n{self.tail(durable=durable)}", len(head)
+        # On a direct connection it takes a look at pg_locks, which most files can do without.
+        unlocks = self._always_unlocks or "advisory" in text.lower()
+        return f"{head}{text}\n;\n{self.tail(unlocks=unlocks, durable=durable)}", len(head)
 
     def head(self) -> str:
         """What goes before a file's first statement."""
@@ -68,9 +73,10 @@ class Messages:
             head += self._joined("setting", setting=setting, value=value)
         return head + self._timeout() + (self._joined("role") if self._headers.role is not None else "")
 
-    def tail(self, *, durable: bool = True) -> str:
-        """What goes after its last one."""
-        return self._joined("guard", *self._clean, *(() if durable else ("hasty",)), "commit")
+    def tail(self, *, unlocks: bool = True, durable: bool = True) -> str:
+        """What goes after its last one; `unlocks` if it may have left advisory locks behind."""
+        optional = [*([self._unlock] if unlocks else []), *([] if durable else ["hasty"])]
+        return self._joined("guard", "clean", *optional, "commit")
 
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""
@@ -101,7 +107,7 @@ class Messages:
 
     def clean(self) -> str:
         """Leave nothing of the file in the session."""
-        return "reset role;\nreset session authorization;\n" + self._joined(*self._clean)
+        return "reset role;\nreset session authorization;\n" + self._joined("clean", self._unlock)
 
     def _timeout(self) -> str:
         return self._joined("timeout") if self._headers.timeout_ms is not None else ""

@@ -101,6 +101,7 @@ class SqlRunner:
             lease,
             headers=understood.headers,
             meaning=understood.meaning,
+            lock_key=self._store.lock_key,
             pooled=transport.pooled,
             local_settings=transport.local_settings,
         )

@@ -53,7 +53,7 @@ class Store:
         self.schema = schema
         # The same in every database, as advisory locks are per database already.
         digest = hashlib.sha256(f"migrator:{schema}".encode()).digest()
-        self._lock_key = int.from_bytes(digest[:8], "big", signed=True)
+        self.lock_key = int.from_bytes(digest[:8], "big", signed=True)
 
     async def history(self) -> list[HistoryRow] | None:
         """Everything on record; None if our tables don't exist.
@@ -89,7 +89,7 @@ class Store:
         """
         for _ in range(tries):
             try:
-                await self.transport.execute(sql.install(self.schema, self._lock_key))
+                await self.transport.execute(sql.install(self.schema, self.lock_key))
             except DatabaseError as error:
                 if error.sqlstate not in _INSTALL_RACES:
                     raise _translated(error, f"create our tables in schema {self.schema}") from error
@@ -101,7 +101,7 @@ class Store:
     async def lock_session(self) -> bool | None:
         """Take the session advisory lock, if it is free; None if there is a pooler in between."""
         rows = await self._query(
-            "lock_session", session_pid=self.transport.session_pid, lock_key=self._lock_key
+            "lock_session", session_pid=self.transport.session_pid, lock_key=self.lock_key
         )
         got: bool | None = rows[0]["got"]
         return got
@@ -123,7 +123,7 @@ class Store:
             holder=holder,
             session=session,
             ttl_s=ttl_s,
-            lock_key=self._lock_key,
+            lock_key=self.lock_key,
         )
         return Lease(token=Token(rows[0]["token"]), holder=holder) if rows else None
 
@@ -171,7 +171,7 @@ class Store:
     @property
     def _lock_halves(self) -> tuple[int, int]:
         """The advisory lock's key as pg_locks shows it."""
-        return divmod(self._lock_key % 2**64, 2**32)
+        return divmod(self.lock_key % 2**64, 2**32)
 
     async def index_state(self, schema: str | None, name: str, table: str) -> tuple[str, bool] | None:
         """Schema and validity of an index; None if that table has none of that name."""

@@ -84,6 +84,30 @@ discard temp;
 -- clean_pooled(): nor a pooler's next client. Not on direct connections: there one of these is our own.
 select pg_advisory_unlock_all();
 
+-- unlock(lock_key): as that, for direct connections: all but our own.
+do $unlock$
+declare
+  held record;
+begin
+  set local client_min_messages = error; -- unlocking once too often, and a transaction's own lock, is a warning
+  for held in
+    select *, classid::bigint << 32 | objid::bigint as key,
+        (classid::bigint << 32 >> 32)::int as high, (objid::bigint << 32 >> 32)::int as low
+      from pg_locks
+     where locktype = 'advisory' and pid = pg_backend_pid()
+       and not (objsubid = 1 and classid::bigint << 32 | objid::bigint = :lock_key)
+  loop
+    while case
+      when held.objsubid = 1 and held.mode = 'ExclusiveLock' then pg_advisory_unlock(held.key)
+      when held.objsubid = 1 then pg_advisory_unlock_shared(held.key)
+      when held.mode = 'ExclusiveLock' then pg_advisory_unlock(held.high, held.low)
+      else pg_advisory_unlock_shared(held.high, held.low)
+    end loop
+    end loop;
+  end loop;
+end
+$unlock$;
+
 -- hasty(): a later commit of this run waits for the disk, and all before it with it, as the log that it waits
 -- for is written in order. Until then a crash of the server loses a tail of what was applied, each with its
 -- history row; the next run applies it again. After `clean`, which resets everything.

@@ -81,6 +81,30 @@ def test_the_next_file_begins_anew_after_one_that_runs_in_steps(database, migrat
     assert fetch(database, "select * from seen") == [CLEAN]
 
 
+LOCKS = (
+    "select pg_advisory_lock(7), pg_advisory_lock(7), pg_advisory_lock(-7), pg_advisory_lock_shared(8),"
+    " pg_advisory_lock(-1, 2), pg_advisory_lock_shared(3, -4), pg_advisory_xact_lock(9);\n"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [LOCKS, f"{LOCKS}{COPIED}", f"-- migrator: no-transaction\n{LOCKS}vacuum public.t;"],
+    ids=["one message", "in parts", "in steps"],
+)
+def test_advisory_locks_end_with_their_file_and_our_own_stays(database, migrations, text):
+    seen = (
+        "create table seen as select count(*)::int as locks from pg_locks where locktype = 'advisory'"
+        " and database = (select oid from pg_database where datname = current_database());"
+    )
+    directory = migrations(_1_a="create table t (id int);", _2_b=text, _3_c=seen)
+
+    done = run_migrator(database, directory)
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, "select locks from seen") == [(1,)]
+
+
 @pytest.mark.parametrize("ending", ["", COPIED], ids=["one message", "in parts"])
 @pytest.mark.parametrize("whose", ["role", "database"])
 def test_a_timeout_that_role_or_database_have_does_not_cut_a_migration_short(
