@@ -35,6 +35,8 @@ class Messages:
         transaction. `lock_key` is our own advisory lock's.
         """
         self._schema = schema
+        # pg_stat_activity shows the first 1,024 bytes, which are all ours. No file name has a slash in it.
+        self._label = f"/* migrator: {migration.filename} */ "
         self._headers = headers
         lock_timeout_ms = headers.lock_timeout_ms
         self._local_settings = local_settings
@@ -68,7 +70,7 @@ class Messages:
 
     def head(self) -> str:
         """What goes before a file's first statement."""
-        head = self._joined(*self._begin, "fence", "record")
+        head = self._label + self._joined(*self._begin, "fence", "record")
         for setting, value in self._local_settings.items():
             head += self._joined("setting", setting=setting, value=value)
         return head + self._timeout() + (self._joined("role") if self._headers.role is not None else "")
@@ -89,7 +91,7 @@ class Messages:
 
     def step(self, text: str, *, done: int, finished: bool) -> str:
         """One statement of such a file, and that it is done."""
-        head = self._joined("begin", "fence") + self._timeout()
+        head = self._label + self._joined("begin", "fence") + self._timeout()
         return f"{head}{text}\n;\n{self._progress(done, finished=finished)}"
 
     def limit(self, default_ms: int) -> str:

@@ -304,6 +304,22 @@ def _timed(action):
     return action(), time.monotonic() - began
 
 
+# Shown
+
+
+def test_who_looks_at_the_servers_activity_sees_which_file_is_at_work(database, migrations):
+    migrator = start_migrator(database, migrations(**{"_1_a '$ {schema} b": "select pg_sleep(60);"}))
+    wait_until(lambda: waiting_for(database, "pg_sleep(60)"), what="the slow migration")
+    shown = fetch(
+        database,
+        "select query from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> pg_backend_pid()",
+    )
+    migrator.terminate()
+    migrator.communicate(timeout=10)
+
+    assert shown[0][0].startswith("/* migrator: 1_a '$ {schema} b.sql */")
+
+
 # Stopped
 
 
