@@ -6,12 +6,11 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from migrator import report
-from tests.support.postgres import Server, fetch, free_port
+from tests.support.postgres import fetch, free_port, private_server
 from tests.support.processes import clean_env, log_lines, run_migrator, start_migrator
 from tests.support.waiting import wait_until
 
@@ -32,19 +31,10 @@ def reasons(done):
 
 
 @pytest.fixture
-def own_server(tmp_path_factory):
+def own_server():
     """A server that the test may stop."""
-    directory = tmp_path_factory.mktemp("server")
-    Path(directory).chmod(0o755)
-    for parent in directory.parents:
-        if str(parent).startswith("/tmp/") and parent != Path("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    port = free_port()
-    server = Server(url=f"postgresql://postgres@127.0.0.1:{port}/postgres", directory=directory, port=port)
-    server.start()
-    yield server
-    if server.process.poll() is None:
-        server.stop()
+    with private_server() as server:
+        yield server
 
 
 # Exit codes

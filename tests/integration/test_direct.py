@@ -12,7 +12,7 @@ from migrator import direct, dsn
 from migrator.errors import ConfigError, Unavailable
 from migrator.transport import DatabaseError, Ended
 from tests.conftest import needs
-from tests.support.postgres import Server, free_port
+from tests.support.postgres import free_port, private_server
 from tests.support.stores import session
 
 
@@ -33,26 +33,19 @@ def certificate(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tls_server(certificate, tmp_path_factory):
+def tls_server(certificate):
     """A server with TLS."""
-    directory = tmp_path_factory.mktemp("tls-server")
-    for path in (directory, *directory.parents):
-        if str(path).startswith("/tmp/"):
-            path.chmod(path.stat().st_mode | 0o011)
-    port = free_port()
-    server = Server(url=f"postgresql://postgres@127.0.0.1:{port}/postgres", directory=directory, port=port)
-    server.start()
-    data = directory / "postgres-data"
-    for name in ("key.pem", "cert.pem"):
-        (data / name).write_bytes((certificate / name).read_bytes())
-        (data / name).chmod(0o600)
-        os.chown(data / name, data.stat().st_uid, data.stat().st_gid)
-    server.stop()
-    with (data / "postgresql.conf").open("a") as conf:
-        conf.write("\nssl = on\nssl_cert_file = 'cert.pem'\nssl_key_file = 'key.pem'\n")
-    server.start()
-    yield server
-    server.stop()
+    with private_server() as server:
+        data = server.directory / "postgres-data"
+        for name in ("key.pem", "cert.pem"):
+            (data / name).write_bytes((certificate / name).read_bytes())
+            (data / name).chmod(0o600)
+            os.chown(data / name, data.stat().st_uid, data.stat().st_gid)
+        server.stop()
+        with (data / "postgresql.conf").open("a") as conf:
+            conf.write("\nssl = on\nssl_cert_file = 'cert.pem'\nssl_key_file = 'key.pem'\n")
+        server.start()
+        yield server
 
 
 def run(coroutine):

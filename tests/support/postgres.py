@@ -150,7 +150,8 @@ def private_server(**options: str) -> Iterator[Server]:
     try:
         yield server
     finally:
-        server.stop()
+        if server.process is not None and server.process.poll() is None:
+            server.stop()
         shutil.rmtree(directory)
 
 
