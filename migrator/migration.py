@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from migrator.errors import ConfigError, PlanError
 
@@ -109,6 +110,30 @@ def read_text(path: Path) -> str:
         PlanError: It can't be read, or isn't UTF-8.
     """
     return "".join(_texts(path))
+
+
+def open_file(path: Path) -> BinaryIO:
+    """The file, to be read as bytes.
+
+    Raises:
+        PlanError: It can't be read.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise PlanError(f"cannot read {path.name}: {_why_unreadable(path, error)}") from error
+
+
+def size_bytes(path: Path) -> int:
+    """How large the file is.
+
+    Raises:
+        PlanError: It can't be looked at.
+    """
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise PlanError(f"cannot read {path.name}: {_why_unreadable(path, error)}") from error
 
 
 class Checksum:

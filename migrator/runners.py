@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from migrator import errors, failure, meaning, parts, script, statements
+from migrator import migration as files
 from migrator.errors import Conflict, LeaseLost, MigrationFailed, PlanError, Unavailable
 from migrator.log import Log
 from migrator.messages import LOCK_TIMEOUT_MS, Messages
@@ -35,7 +36,7 @@ def meaning_of(migration: Migration) -> str | None:
     Raises:
         PlanError: It can't be read.
     """
-    if migration.path.stat().st_size > parts.WHOLE_BYTES:
+    if files.size_bytes(migration.path) > parts.WHOLE_BYTES:
         return None
     return meaning.of(read_text(migration.path), migration.filename)
 
@@ -56,7 +57,7 @@ class SqlRunner:
         Raises:
             PlanError: It can't be applied, or not over this connection.
         """
-        if migration.path.stat().st_size > parts.WHOLE_BYTES:
+        if files.size_bytes(migration.path) > parts.WHOLE_BYTES:
             return self._cut(migration)
         text = read_text(migration.path)
         if checksum(text) != migration.checksum:
@@ -92,7 +93,11 @@ class SqlRunner:
             LeaseLost: The lease isn't ours any more.
             Unavailable: The connection broke; the outcome is unknown.
         """
-        understood = self.check(migration)
+        if files.size_bytes(migration.path) > parts.WHOLE_BYTES:
+            # Takes seconds, and the lease wants its heartbeat.
+            understood = await asyncio.to_thread(self.check, migration)
+        else:
+            understood = self.check(migration)
         self.in_steps = isinstance(understood, Script) and bool(understood.steps)
         transport = self._store.transport
         messages = Messages(
@@ -130,7 +135,7 @@ class SqlRunner:
             raise failure.failure(migration, error, located, state) from error
 
     def _cut(self, migration: Migration) -> Parts:
-        with migration.path.open("rb") as file:
+        with files.open_file(migration.path) as file:
             cut = parts.cut(file, migration.filename)
         if cut.checksum != migration.checksum:
             raise _edited(migration)

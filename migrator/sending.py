@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from migrator import failure, statements
+from migrator import migration as files
 from migrator.errors import MigrationFailed, MigratorError, PlanError
 from migrator.failure import Located
 from migrator.messages import Messages
@@ -36,7 +37,7 @@ class Sending:
             Unavailable: See Transport.
         """
         self._part, self._has_begun = None, False
-        with self._migration.path.open("rb") as file:
+        with files.open_file(self._migration.path) as file:
             reading = Reading(file)
             await self._transport.execute(self._messages.head())
             self._has_begun = True
@@ -84,7 +85,7 @@ class Sending:
         """Where in the file a line of its data is."""
         located = Located(text="")
         located.where = f"line {part.data.begin.line + number - 1}: "
-        with self._migration.path.open("rb") as file:
+        with files.open_file(self._migration.path) as file:
             file.seek(part.data.begin.offset)
             line = next(islice(file, number - 1, None), b"")
         located.shown = statements.shown(line.decode("utf-8", "replace"))

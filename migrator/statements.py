@@ -57,7 +57,7 @@ _CANDIDATE = re.compile(
     r"(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex)\b"
     r"|(create|drop|alter)\b(?=.*\b(concurrently|system|database|tablespace|subscription)\b)"
     r"|copy\b(?=.*\bstdin\b)"
-    r"|set\b(?=.*\b(local|lock_timeout|standard_conforming_strings)\b)",
+    r"|(re)?set\b(?=.*\b(local|lock_timeout|standard_conforming_strings)\b)",
     re.IGNORECASE | re.DOTALL,
 )
 _DOUBTFUL = frozenset({None, "CallStmt", "DoStmt", "ReindexStmt", "ClusterStmt"})

@@ -5,9 +5,11 @@ import sys
 
 import pytest
 
+from migrator.errors import PlanError
+from migrator.runners import SqlRunner
 from tests.support.postgres import fetch
 from tests.support.processes import clean_env, log_lines, run_migrator, start_migrator
-from tests.support.stores import held
+from tests.support.stores import held, migration_of, quiet_log, store_on
 from tests.support.waiting import wait_until
 
 MIB = 2**20
@@ -166,3 +168,17 @@ def test_a_conflict_has_the_whole_file_tried_again(database, migrations):
 
     assert running.returncode == 0
     assert fetch(database, "select a from u order by a") == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(
+    "text", [TABLE, TABLE + "copy t from stdin;\n\\.\n"], ids=["one message", "in parts"]
+)
+async def test_a_file_that_is_gone_when_its_turn_comes_is_told_as_such(database, tmp_path, text):
+    migration = migration_of(tmp_path, "1_a.sql", text)
+    async with store_on(database) as store:
+        runner = SqlRunner(store, quiet_log())
+        assert runner.check(migration).meaning
+        migration.path.unlink()
+
+        with pytest.raises(PlanError, match=r"cannot read 1_a\.sql: No such file or directory"):
+            runner.check(migration)

@@ -1,10 +1,12 @@
 """A file cut into statements and COPY data as psql cuts it."""
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 
-from migrator import lexer
+from migrator import lexer, statements
 from migrator.lexer import Lexer, Place
 
 
@@ -116,6 +118,16 @@ def test_what_reaches_over_the_end_of_a_window_is_not_cut_through(monkeypatch, t
     monkeypatch.setattr(lexer, "_HEAD_BYTES", 60)
 
     assert cut(text) == found
+
+
+CORPUS = sorted((Path(__file__).parents[2] / "support" / "corpus").glob("*.sql"))
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
+def test_postgresqls_own_parser_finds_the_same_statements(path):
+    text = re.sub(r"(?m)^\\(un)?restrict .*$", "", path.read_text("utf-8-sig"))
+
+    assert [one.text for one in statements.cut(text)] == [one.text for one in statements.split(text) or []]
 
 
 def test_without_standard_strings_a_backslash_escapes():

@@ -240,6 +240,20 @@ def test_strings_with_another_meaning_from_some_statement_on_are_more_than_one_m
     assert statements.kind(statement) == "strings_off"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "set standard_conforming_strings = 'on'",
+        "reset standard_conforming_strings",
+        "set standard_conforming_strings to default",
+    ],
+)
+def test_strings_can_get_their_meaning_back(text):
+    (statement,) = statements.split(text) or []
+
+    assert statements.kind(statement) == "strings_on"
+
+
 def test_copy_from_elsewhere_is_plain():
     text = "copy a from '/x'; copy a to stdout; -- from stdin"
 
