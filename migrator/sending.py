@@ -38,24 +38,31 @@ class Sending:
         """
         self._part, self._has_begun = None, False
         with files.open_file(self._migration.path) as file:
-            reading = Reading(file)
             await self._transport.execute(self._messages.head())
             self._has_begun = True
-            for part in self._cut.parts:
-                self._part, self._text = part, reading.text(part)
-                if isinstance(part, Text):
-                    await self._transport.execute(self._text)
-                else:
-                    data = reading.chunks(part.data.begin.offset, part.data.end)
-                    await self._transport.copy(self._text, data)
-            self._part, self._text = None, ""
-            if reading.digest() != self._cut.digest:
+            try:
+                await self._send_parts(Reading(file))
+            except PlanError:
                 await self._transport.execute("rollback")
-                raise PlanError(
-                    f"cannot apply {self._migration.filename}: it was edited while we were sending it; "
-                    "start again"
-                )
+                raise
             await self._transport.execute(self._messages.tail())
+
+    async def _send_parts(self, reading: Reading) -> None:
+        for part in self._cut.parts:
+            self._part, self._text = part, reading.text(part)
+            if not self._text.strip():
+                break  # it was cut short
+            if isinstance(part, Text):
+                await self._transport.execute(self._text)
+            else:
+                data = reading.chunks(part.data.begin.offset, part.data.end)
+                await self._transport.copy(self._text, data)
+        self._part, self._text = None, ""
+        if reading.digest() != self._cut.digest:
+            raise PlanError(
+                f"cannot apply {self._migration.filename}: it was edited while we were sending it; "
+                "start again"
+            )
 
     def failed(self, error: DatabaseError) -> MigratorError:
         """What to say of a refusal of what was sent last."""

@@ -129,9 +129,15 @@ def test_what_cannot_run_in_a_transaction_needs_a_file_of_its_own(database, migr
     assert fetch(database, "select to_regclass('t')") == [(None,)]
 
 
-def test_a_file_that_is_edited_while_it_is_sent_is_rolled_back(database, migrations):
+@pytest.mark.parametrize(
+    "edit",
+    [lambda text: text.replace("one", "two"), lambda text: text[:9999]],
+    ids=["elsewhere", "cut short"],
+)
+def test_a_file_that_is_edited_while_it_is_sent_is_rolled_back(database, migrations, edit):
+    rows = "1\tx\n" * 100_000
     directory = migrations(
-        _1_a=TABLE + "lock table gate;\ncopy t from stdin;\n" + "1\tx\n" * 100_000 + "1\tone\n\\.\n"
+        _1_a=f"{TABLE}lock table gate;\ncopy t from stdin;\n{rows}1\tone\n\\.\nselect 1;\n"
     )
     fetch(database, "create table gate (); select 1")
     with held(database, "lock table gate") as let_go:
@@ -143,13 +149,14 @@ def test_a_file_that_is_edited_while_it_is_sent_is_rolled_back(database, migrati
             what="the file's wait for the gate",
         )
         path = directory / "1_a.sql"
-        path.write_text(path.read_text().replace("one", "two"))
+        path.write_text(edit(path.read_text()))
         let_go()
         _, err = running.communicate(timeout=30)
 
     assert running.returncode == 65
     assert "cannot apply 1_a.sql: it was edited while we were sending it; start again" in err
     assert fetch(database, "select to_regclass('t')") == [(None,)]
+    assert fetch(database, "select holder from migrator.migration_locks") == [(None,)]
 
 
 def test_a_conflict_has_the_whole_file_tried_again(database, migrations):
