@@ -49,7 +49,7 @@ class Script:
 # Where none of these occurs, there is nothing but plain statements in the file.
 _WORTH_A_LOOK = re.compile(
     r"\b(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex|concurrently|system|database"
-    r"|tablespace|subscription|lock_timeout)\b|\bstdin\b|^\s*\\",
+    r"|tablespace|subscription|lock_timeout|idle_in_transaction_session_timeout)\b|\bstdin\b|^\s*\\",
     re.IGNORECASE | re.MULTILINE,
 )
 _COPY_DATA = re.compile(r"(?:^|;)\s*(copy\b[^;]*\bfrom\s+stdin\b)", re.IGNORECASE)
@@ -105,7 +105,7 @@ def understand(text: str, filename: str) -> Script:
     steps = [
         (statement, WAYS.get(one) or _way(statement, asked))
         for statement, one in zip(found, kinds, strict=True)
-        if one != "lock_timeout"
+        if one != "limit"
     ]
     return Script(text=text, steps=tuple(steps), headers=asked)
 

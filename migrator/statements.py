@@ -57,7 +57,7 @@ _CANDIDATE = re.compile(
     r"(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex)\b"
     r"|(create|drop|alter)\b(?=.*\b(concurrently|system|database|tablespace|subscription)\b)"
     r"|copy\b(?=.*\bstdin\b)"
-    r"|(re)?set\b(?=.*\b(local|lock_timeout|standard_conforming_strings)\b)",
+    r"|(re)?set\b(?=.*\b(local|lock_timeout|idle_in_transaction_session_timeout|standard_conforming_strings)\b)",
     re.IGNORECASE | re.DOTALL,
 )
 _DOUBTFUL = frozenset({None, "CallStmt", "DoStmt", "ReindexStmt", "ClusterStmt"})
@@ -65,7 +65,7 @@ _NEVER_DOUBTFUL = re.compile(r"(insert|update|delete|select|with|grant|revoke|co
 _COMMENT_MARK = re.compile(r"/\*|\*/")
 
 # Kinds of statements that aren't sent: the file's transaction and the time that it waits for locks are ours.
-BLANKED = frozenset({"begin", "commit", "lock_timeout"})
+BLANKED = frozenset({"begin", "commit", "limit"})
 WAYS = {"alone": Way.ALONE, "concurrent": Way.CONCURRENT}
 _BEGIN = frozenset({"TRANS_STMT_BEGIN", "TRANS_STMT_START"})
 _SAVEPOINTS = frozenset({"TRANS_STMT_SAVEPOINT", "TRANS_STMT_RELEASE", "TRANS_STMT_ROLLBACK_TO"})
@@ -155,8 +155,8 @@ def kind(statement: Statement) -> str:
 
     `begin`, `commit`, `transaction` (other control of it), `alone` (can't run in one), `concurrent` (nor
     this, but it waits in nobody's way), `local` (its effect ends with the file's own transaction),
-    `lock_timeout`, `strings_on` and `strings_off` (standard_conforming_strings), `copy` (from stdin),
-    `unknown` (the parser doesn't know it), `plain`.
+    `limit` (of how long it may stand in the way), `strings_on` and `strings_off`
+    (standard_conforming_strings), `copy` (from stdin), `unknown` (the parser doesn't know it), `plain`.
     """
     if not _CANDIDATE.match(statement.text):
         return "plain"
@@ -179,8 +179,8 @@ def kind(statement: Statement) -> str:
         case "IndexStmt" | "DropStmt":
             return "concurrent" if node.get("concurrent") else "plain"
         case "VariableSetStmt":
-            if node.get("name") == "lock_timeout":
-                return "lock_timeout"
+            if node.get("name") in ("lock_timeout", "idle_in_transaction_session_timeout"):
+                return "limit"
             if node.get("name") == "standard_conforming_strings":
                 return "strings_off" if _is_off(node) else "strings_on"
             return "local" if node.get("is_local") else "plain"

@@ -77,7 +77,8 @@ select holder, extract(epoch from clock_timestamp() - locked_at)::float8 as held
 
 -- evict(name, lock_high, lock_low): end the sessions of a holder that is frozen: its lease ran out,
 -- and it hasn't been executing anything for a while. What it wakes up to is a closed connection.
--- Without the while, it would hit a contender that is just about to take a dead holder's lease.
+-- Without the while, it would hit a contender that is just about to take a dead holder's lease. In the middle
+-- of a file that is sent in parts it is the client that is waited for: the next part, or the data of a COPY.
 select pg_terminate_backend(a.pid) as ended
   from pg_locks as k
   join pg_stat_activity as a using (pid)
@@ -86,7 +87,8 @@ select pg_terminate_backend(a.pid) as ended
    and k.database = (select oid from pg_database where datname = current_database())
    and k.classid = :lock_high::oid and k.objid = :lock_low::oid
    and l.session and l.expires_at < clock_timestamp()
-   and a.state = 'idle' and a.state_change < clock_timestamp() - interval '3 s'
+   and (a.state = 'idle' or a.state in ('active', 'idle in transaction') and a.wait_event = 'ClientRead')
+   and a.state_change < clock_timestamp() - interval '3 s'
    and a.usename = current_user and a.pid <> pg_backend_pid();
 
 -- index_state(schema_name, index_name, table_name): is there an index of that name on that table, and is it

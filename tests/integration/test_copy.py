@@ -336,6 +336,28 @@ def test_a_killed_migrator_leaves_nothing_of_the_data(database, copying):
     assert fetch(database, "select count(*) from migrator.migration_history") == [(0,)]
 
 
+def test_a_migrator_that_freezes_in_the_middle_of_the_data_is_evicted(database, tmp_path):
+    # A row that takes the server a while and fills its buffers: soon it waits for more.
+    slow = TABLE + (
+        b"create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.005); return new; end $$;\n"
+        b"create trigger slow before insert on t for each row execute function slow();\n"
+        b"set idle_in_transaction_session_timeout = 0;\n"
+    )
+    directory = write(tmp_path, slow + b"copy t from stdin;\n" + (b"1\t" + b"x" * 2**16 + b"\n") * 400)
+    frozen = start_migrator(database, directory, MIGRATION_LEASE_TTL="1")
+    wait_until(lambda: fetch(database, COPYING), what="the COPY")
+    frozen.send_signal(signal.SIGSTOP)
+    try:
+        other = run_migrator(database, directory, MIGRATION_LEASE_TTL="1")
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+    _, err = frozen.communicate(timeout=30)
+
+    assert other.returncode == 0, other.stderr
+    assert frozen.returncode in (69, 75), err
+    assert fetch(database, "select count(*) from t") == [(400,)]
+
+
 def test_a_file_without_data_stays_one_message(database, tmp_path):
     """Its parts would be seen by others as statements of their own."""
     directory = write(

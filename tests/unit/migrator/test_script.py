@@ -324,7 +324,14 @@ def test_a_set_local_in_a_transaction_of_the_files_own_is_refused_if_more_follow
     understand("begin;\nset local search_path = x;\ncreate table a ();\ncommit;", "1_a.sql")
 
 
-@pytest.mark.parametrize("text", ["SET lock_timeout = 0;", "set local lock_timeout to '1h';"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SET lock_timeout = 0;",
+        "set local lock_timeout to '1h';",
+        "SET idle_in_transaction_session_timeout = 0;",
+    ],
+)
 def test_a_file_cannot_make_the_app_wait_longer_behind_its_locks(text):
     assert understand(f"{text}\nselect 1;", "1_a.sql").text == " " * (len(text) - 1) + ";\nselect 1;"
     assert understand("-- SET lock_timeout = 0\nselect 'SET lock_timeout = 0';", "1_a.sql").text.endswith(
