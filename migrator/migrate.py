@@ -214,7 +214,7 @@ class Engine:
             runner = SqlRunner(store, self.log)
             if store.transport.pooled:
                 for migration in plan.pending:
-                    runner.check(migration)  # refuse what can't work here before anything runs
+                    await runner.check(migration)  # refuse what can't work here before anything runs
             self.log.info("migration.planned", pending=len(plan.pending), applied=plan.applied)
             for number, migration in enumerate(plan.pending):
                 self.tell(

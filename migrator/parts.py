@@ -6,6 +6,7 @@ Nothing but the places of the parts is kept.
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import hashlib
 from collections.abc import Iterator
@@ -129,8 +130,8 @@ class Reading:
         return self._hash.digest()
 
 
-def cut(file: BinaryIO, filename: str) -> Parts:
-    """What is in a file.
+async def cut(file: BinaryIO, filename: str) -> Parts:
+    """What is in a file. It may take seconds, in which others get their turns: the lease wants its heartbeat.
 
     Raises:
         PlanError: It can't be applied as a whole.
@@ -146,7 +147,8 @@ def cut(file: BinaryIO, filename: str) -> Parts:
     reading = Reading(file)
     reading.checksum = Checksum()
     cutting = _Cutting(filename, Lexer(reading.read), asked)
-    cutting.run()
+    for _ in cutting.run():
+        await asyncio.sleep(0)
     return Parts(
         parts=tuple(cutting.parts),
         digest=reading.digest(),
@@ -171,7 +173,8 @@ class _Cutting:
         # asyncpg can't send a text without a statement.
         self._holds_statements = False
 
-    def run(self) -> None:
+    def run(self) -> Iterator[None]:
+        """Yields after each part."""
         for found in self._lexer:
             if found.kind == "meta":
                 raise self._refused(
@@ -184,6 +187,7 @@ class _Cutting:
                 self._take(found)
             if found.end - self._begin.offset >= _PART_BYTES:
                 self._finish_part(found.end)
+                yield
         self._finish_part(self._lexer.here().offset)
         script.refuse_torn(self._specials, self._count, self._filename, in_steps=False)
 

@@ -51,20 +51,20 @@ class SqlRunner:
         # The file at work runs statement by statement.
         self.in_steps = False
 
-    def check(self, migration: Migration) -> Script | Parts:
+    async def check(self, migration: Migration) -> Script | Parts:
         """What the file means.
 
         Raises:
             PlanError: It can't be applied, or not over this connection.
         """
         if files.size_bytes(migration.path) > parts.WHOLE_BYTES:
-            return self._cut(migration)
+            return await self._cut(migration)
         text = read_text(migration.path)
         if checksum(text) != migration.checksum:
             raise _edited(migration)
         meant = meaning.of(text, migration.filename)
         if script.needs_parts(text):
-            return replace(self._cut(migration), meaning=meant)
+            return replace(await self._cut(migration), meaning=meant)
         understood = script.understand(text, migration.filename)
         if understood.steps and self._store.transport.pooled:
             alone = [one.first_line for one, way in understood.steps if way is not Way.IN_TRANSACTION]
@@ -93,11 +93,7 @@ class SqlRunner:
             LeaseLost: The lease isn't ours any more.
             Unavailable: The connection broke; the outcome is unknown.
         """
-        if files.size_bytes(migration.path) > parts.WHOLE_BYTES:
-            # Takes seconds, and the lease wants its heartbeat.
-            understood = await asyncio.to_thread(self.check, migration)
-        else:
-            understood = self.check(migration)
+        understood = await self.check(migration)
         self.in_steps = isinstance(understood, Script) and bool(understood.steps)
         transport = self._store.transport
         messages = Messages(
@@ -134,9 +130,9 @@ class SqlRunner:
                 raise MigrationFailed(unfinished) from error
             raise failure.failure(migration, error, located, state) from error
 
-    def _cut(self, migration: Migration) -> Parts:
+    async def _cut(self, migration: Migration) -> Parts:
         with files.open_file(migration.path) as file:
-            cut = parts.cut(file, migration.filename)
+            cut = await parts.cut(file, migration.filename)
         if cut.checksum != migration.checksum:
             raise _edited(migration)
         return cut

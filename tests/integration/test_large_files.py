@@ -184,8 +184,8 @@ async def test_a_file_that_is_gone_when_its_turn_comes_is_told_as_such(database,
     migration = migration_of(tmp_path, "1_a.sql", text)
     async with store_on(database) as store:
         runner = SqlRunner(store, quiet_log())
-        assert runner.check(migration).meaning
+        assert (await runner.check(migration)).meaning
         migration.path.unlink()
 
         with pytest.raises(PlanError, match=r"cannot read 1_a\.sql: No such file or directory"):
-            runner.check(migration)
+            await runner.check(migration)
