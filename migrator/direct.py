@@ -112,6 +112,8 @@ class DirectTransport:
             # asyncpg would send on and on to a server that has refused the statement, or a line.
             await counter.answered.wait()
             for chunk in chunks:
+                # As long as the server takes all that comes, nothing else lets us hear of an error.
+                await asyncio.sleep(0)
                 if not counter.is_copying:
                     return
                 yield chunk

@@ -48,12 +48,13 @@ def test_an_unknown_outcome_is_settled_within_the_run(proxy, database, migration
         proxy.deafen_after(b"/* here */")
     migrator = start_migrator(proxy.url, directory)
     if answer == "never asked for":
-        wait_until(lambda: works_on(database, "here"), what="the migration")
+        wait_until(lambda: works_on(database, "/* here */"), what="the migration")
         proxy.cut()
     out, err = migrator.communicate(timeout=30)
 
     assert migrator.returncode == 0, err
     assert out.endswith("3 in all, nothing pending\n")
+    assert events(err, "migration.settled"), err
     (settled,) = events(err, "migration.settled")
     expected = "applied" if answer == "lost after the commit" else "not applied"
     assert (settled["filename"], settled["outcome"]) == ("2_b.sql", expected)
