@@ -6,6 +6,7 @@ import math
 import os.path
 from collections.abc import Iterator
 
+from entrypoint import policy
 from entrypoint.check.facts import Facts
 from entrypoint.check.finding import Verdict, fail, ok, warn
 from migrator.variables import MIB
@@ -133,9 +134,10 @@ def limits(seen: Facts) -> Iterator[Verdict]:
 
 def memory(seen: Facts) -> Iterator[Verdict]:
     """Whether the migrator's own limit comes before the container's."""
-    wanted = seen.settings.memory_limit_bytes
     limited = [(one.limit_bytes, one.used_bytes or 0) for one in seen.cgroup.memory if one.limit_bytes]
     limit, used = min(limited, key=lambda one: one[0] - one[1], default=(None, 0))
+    least = min((one for one, _ in limited), default=None)
+    wanted = policy.memory_limit_bytes(seen.settings.memory_limit_bytes, least)
     if limit is None:
         seen_as = f"cgroup v{seen.cgroup.version}" if seen.cgroup.version else "no cgroup to be seen"
         yield ok(f"no limit ({seen_as}); the migrator may take {_mib(wanted)}")
@@ -145,7 +147,8 @@ def memory(seen: Facts) -> Iterator[Verdict]:
         yield ok(f"limit {_mib(limit)}, in use {_mib(used)}; the migrator's {_mib(wanted)} fit beside that")
         return
     fits = left // 2 // MIB * MIB
-    remedy = f"raise the container's limit to {_mib(math.ceil((used + wanted) / (64 * MIB)) * 64 * MIB)}"
+    enough = math.ceil((used + seen.settings.memory_limit_bytes) / (64 * MIB)) * 64 * MIB
+    remedy = f"raise the container's limit to {_mib(enough)}"
     if fits >= LEAST_MEMORY_BYTES:
         remedy = f"set MIGRATION_MAX_MEMORY_MB={fits // MIB}, or {remedy}"
     yield warn(

@@ -77,6 +77,14 @@ def group(*levels, version=2, **changes):
     return replace(NOWHERE, version=version, memory=levels, **changes)
 
 
+def test_the_migrator_takes_half_of_the_container_at_the_most():
+    seen = replace(GOOD, cgroup=group(memory(384, 12)), settings=settings(MIGRATION_MAX_MEMORY_MB="512"))
+
+    assert [one.message for one in judge(seen) if one.name == "memory"] == [
+        "limit 384 MiB, in use 12 MiB; the migrator's 192 MiB fit beside that"
+    ]
+
+
 def test_where_all_is_well_there_is_one_line_for_each_check_and_nothing_to_do():
     findings = judge(GOOD)
 
