@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 _DEFAULT_WAKE_BYTES, _MOST_WAKE_BYTES = 65536, 1024 * 1024
 _F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
 # More signals than this at once are a flood: no further ones are taken before these are dealt with. Those
-# wait in the kernel, which merges ordinary ones and makes the sender of queued ones wait (EAGAIN).
-_FLOOD = 4096
+# wait in the kernel, which merges ordinary ones and makes the sender of queued ones wait (EAGAIN). Not
+# sooner: what waits there takes the room in which we want to queue signals for the app.
+_FLOOD = 16384
 
 READ = select.POLLIN
 WRITE = select.POLLOUT
