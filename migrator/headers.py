@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from migrator.comments import end_of_block
 from migrator.errors import PlanError
 
 _ALLOWED = (
@@ -20,7 +21,6 @@ _ITEM = re.compile(
     r"""[\s,]*(?P<name>[^\s,="']+)(?:[ \t]*=[ \t]*(?P<value>"(?:[^"]|"")*"|'[^']*'|[^\s,"']*))?(?=[\s,]|$)"""
 )
 _BLANK_OR_COMMENT = re.compile(r"\s+|--[^\n]*|/\*")
-_COMMENT_MARK = re.compile(r"/\*|\*/")
 # As PostgreSQL has them (guc.c), in milliseconds.
 _UNITS_MS = {"us": 0.001, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "": 1}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)[ \t]*([a-z]*)")
@@ -78,7 +78,8 @@ def _leading(text: str) -> Iterator[tuple[int, str | None, int]]:
     while found := _BLANK_OR_COMMENT.match(text, position):
         end = found.end()
         if found[0] == "/*":
-            end = _end_of_comment(text, end)
+            closed = end_of_block(text, end)
+            end = closed if closed >= 0 else len(text)
         header = _HEADER.fullmatch(found[0].rstrip())
         yield line, header["items"] if header else None, end
         line += text.count("\n", position, end)
@@ -142,15 +143,6 @@ def _refuse_late(text: str, begin: int, filename: str) -> None:
         except PlanError:
             continue  # a comment that only begins alike
         raise _wrong(filename, line, "it counts only before the first statement; move it there")
-
-
-def _end_of_comment(text: str, position: int) -> int:
-    depth = 1
-    for mark in _COMMENT_MARK.finditer(text, position):
-        depth += 1 if mark[0] == "/*" else -1
-        if depth == 0:
-            return mark.end()
-    return len(text)
 
 
 def _wrong(filename: str, line: int, why: str) -> PlanError:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from migrator.comments import end_of_block
+
 _WINDOW_BYTES = 256 * 1024
 # Enough to tell what a statement begins with.
 _HEAD_BYTES = 256
@@ -40,7 +42,6 @@ _QUOTED = rb"'[^']*(?:''[^']*)*'(?!')"
 _ESCAPED = rb"'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'(?!')"
 
 
-_COMMENT_MARK = re.compile(rb"/\*|\*/")
 _BLANKS = re.compile(rb"(?:\s+|--[^\n\r]*)*")
 _ROUTINE = re.compile(rb"create\s+(?:or\s+replace\s+)?(?:function|procedure)\b", re.IGNORECASE)
 _BODY_WORD = re.compile(rb"\b(begin|case|end)\b", re.IGNORECASE)
@@ -197,7 +198,7 @@ class Lexer:
             assert found is not None  # it matches nothing, too
             end = found.end()
             if self._window.startswith(b"/*", end):
-                end = _end_of_comment(self._window, end + 2)
+                end = end_of_block(self._window, end + 2)
             elif end == self._index < len(self._window) and self._window[end : end + 2] not in (b"-", b"/"):
                 return
             # What reaches the end of the window may go on behind it.
@@ -256,7 +257,7 @@ class Lexer:
                 end = self._window.find(tag, found.end())
                 return end + len(tag) if end >= 0 else -1
             case "block":
-                return _end_of_comment(self._window, found.end())
+                return end_of_block(self._window, found.end())
             case "meta":
                 end = self._window.find(b"\n", found.end())
                 return end if end >= 0 else len(self._window)
@@ -277,13 +278,3 @@ def _body_depth(words: bytes, depth: int) -> int:
             case _:
                 depth = max(0, depth - 1)
     return depth
-
-
-def _end_of_comment(window: bytes, position: int) -> int:
-    """They nest. -1: the end isn't in the window."""
-    depth = 1
-    for mark in _COMMENT_MARK.finditer(window, position):
-        depth += 1 if mark[0] == b"/*" else -1
-        if depth == 0:
-            return mark.end()
-    return -1

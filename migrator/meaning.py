@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 
 from migrator import headers
+from migrator.comments import end_of_block
 from migrator.errors import PlanError
 from migrator.lexer import Lexer
 
@@ -29,7 +30,6 @@ _LEXEMES = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_COMMENT_MARK = re.compile(rb"/\*|\*/")
 _COPY = re.compile(rb"copy\0.*\0from\0stdin\0", re.DOTALL)
 # With this off, what is in quotes can't be told without running the file.
 _STRINGS = re.compile(r"\bstandard_conforming_strings\b(?!\s*(?:=|to)\s*'?on\b)", re.IGNORECASE)
@@ -66,7 +66,8 @@ def _tokens(statement: bytes) -> Iterator[bytes]:
     while found := _LEXEMES.match(statement, position):
         position, kind, token = found.end(), found.lastgroup, found[0]
         if kind == "comment":
-            position = _end_of_comment(statement, position)
+            end = end_of_block(statement, position)
+            position = end if end >= 0 else len(statement)
         elif kind == "dollar":
             end = statement.find(token, position)
             position = end + len(token) if end >= 0 else len(statement)
@@ -81,12 +82,3 @@ def _tokens(statement: bytes) -> Iterator[bytes]:
             continue
         yield token.lower()
         glued = token
-
-
-def _end_of_comment(text: bytes, position: int) -> int:
-    depth = 1
-    for mark in _COMMENT_MARK.finditer(text, position):
-        depth += 1 if mark[0] == b"/*" else -1
-        if depth == 0:
-            return mark.end()
-    return len(text)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from migrator.comments import end_of_block
+
 # As PostgreSQL's scanner has them (src/backend/parser/scan.l), with standard_conforming_strings on.
 _TOKEN = re.compile(
     r"""
@@ -23,7 +25,6 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_COMMENT_MARK = re.compile(r"/\*|\*/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ def _tokens(text: str) -> Iterator[tuple[int, int, str, str | None]]:
         what = None
         match kind:
             case "block":
-                end = _end_of_comment(text, end)
+                end = end_of_block(text, end)
                 what = "the comment that begins here has no end: add */"
             case "dollar":
                 end = text.find(token, end) + len(token)
@@ -97,13 +98,3 @@ def _is_closed(token: str, *, escaped: bool) -> bool:
     quote = token.lstrip("eE")[0]
     # Doubled ones are of the text; what is left at the end is its end.
     return (len(inner) - len(inner.rstrip(quote))) % 2 == 1
-
-
-def _end_of_comment(text: str, position: int) -> int:
-    """They nest, other than in the SQL standard. -1: it has no end."""
-    depth = 1
-    for mark in _COMMENT_MARK.finditer(text, position):
-        depth += 1 if mark[0] == "/*" else -1
-        if depth == 0:
-            return mark.end()
-    return -1

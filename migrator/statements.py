@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 from migrator import shorten
+from migrator.comments import end_of_block
 from migrator.lexer import Lexer
 from migrator.sql import identifier
 
@@ -62,7 +63,6 @@ _CANDIDATE = re.compile(
 )
 _DOUBTFUL = frozenset({None, "CallStmt", "DoStmt", "ReindexStmt", "ClusterStmt"})
 _NEVER_DOUBTFUL = re.compile(r"(insert|update|delete|select|with|grant|revoke|comment)\b", re.IGNORECASE)
-_COMMENT_MARK = re.compile(r"/\*|\*/")
 
 # Kinds of statements that aren't sent: the file's transaction and the time that it waits for locks are ours.
 BLANKED = frozenset({"begin", "commit", "limit"})
@@ -137,14 +137,8 @@ def _blank_length(text: str) -> int:
             end = text.find("\n", position)
             position = len(text) if end < 0 else end
         elif text.startswith("/*", position):
-            depth = 0
-            for mark in _COMMENT_MARK.finditer(text, position):
-                depth += 1 if mark[0] == "/*" else -1
-                if depth == 0:
-                    position = mark.end()
-                    break
-            else:
-                return len(text)
+            end = end_of_block(text, position + 2)
+            position = end if end >= 0 else len(text)
         else:
             break
     return position
