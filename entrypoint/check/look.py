@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import TypeVar
 
+from entrypoint import system
 from entrypoint.check import cgroups, state
 from entrypoint.check.facts import Directory, Facts, is_entrypoint
 from entrypoint.options import Options
@@ -21,7 +22,6 @@ from migrator.errors import ConfigError
 T = TypeVar("T")
 
 _LIMITS = ("nofile", "nproc", "data", "as", "core")
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 def gather(environ: Mapping[str, str], root: str = "/") -> Facts:
@@ -47,7 +47,7 @@ def gather(environ: Mapping[str, str], root: str = "/") -> Facts:
         proc=os.path.exists(os.path.join(root, "proc/self")),
         first=first,
         first_uid=first_uid,
-        subreaper=_attempt(_become_subreaper, default=False),
+        subreaper=_attempt(system.become_subreaper, default=False),
         pidfd_error=_pidfd_error(),
         state=state.look(settings.state_dir, {runs_as, 0}),
         limits={name: limit for name in _LIMITS if (limit := _limit(name)) is not None},
@@ -87,12 +87,6 @@ def _command(path: str) -> tuple[str, ...]:
             return tuple(os.fsdecode(word) for word in file.read(64 * 1024).split(b"\0") if word)
     except OSError:
         return ()
-
-
-def _become_subreaper() -> bool:
-    import ctypes  # late: not every Python has it
-
-    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 def _is_open(number: int) -> bool:
