@@ -11,7 +11,7 @@ import pytest
 from tests.support.processes import REPO
 
 REFERENCE = REPO / "docs" / "reference"
-SOURCES = sorted([*(REPO / "entrypoint").glob("*.py"), *(REPO / "migrator").glob("*.py")])
+SOURCES = sorted(path for package in ("entrypoint", "migrator") for path in (REPO / package).rglob("*.py"))
 LEVELS = {"debug", "info", "warning", "error"}
 
 

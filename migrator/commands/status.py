@@ -1,0 +1,73 @@
+"""Which migrations are applied, and which are pending."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from migrator import migration as files
+from migrator.migrate import meaning_of
+from migrator.output import write
+from migrator.plan import HistoryRow, is_changed
+from migrator.report import timestamp
+
+if TYPE_CHECKING:
+    import argparse
+
+    from migrator.session import Session
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+async def run(session: Session, options: argparse.Namespace) -> int:
+    """Show the files beside the history; 0.
+
+    Raises:
+        MigratorError: It can't be done.
+    """
+    settings = session.settings
+    found = files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    dsn = settings.require_database()
+    async with session.database(), session.open_store() as store:
+        history = await store.history()
+        holder = None if history is None else await store.holder()
+    rows = _rows(found.migrations, history or [])
+    pending = sum(row["state"] in ("pending", "half done") for row in rows)
+    if options.json:
+        document = {
+            "database": str(dsn),
+            "pending": pending,
+            "holder": holder.name if holder else None,
+            "migrations": rows,
+        }
+        write(json.dumps(document, indent=2))
+        return 0
+    for row in rows:
+        write(f"{row['state']:9} {row['executedAt'] or '':24} {row['filename']}")
+    write(f"{len(rows)} migrations, {pending} pending, on {dsn}")
+    if holder:
+        write(f"{holder.name} has been migrating for {holder.held_s:.0f} s")
+    return 0
+
+
+def _rows(migrations: tuple[files.Migration, ...], history: list[HistoryRow]) -> list[dict[str, Any]]:
+    rows = {row.version: row for row in history}
+    listed = []
+    for migration in migrations:
+        row = rows.pop(migration.version, None)
+        state = "pending"
+        if row is not None:
+            state = "applied" if row.finished else "half done"
+            if row.finished and is_changed(migration, row, meaning_of):
+                state = "changed"
+        listed.append(_row(migration.version, migration.filename, state, row))
+    listed += [_row(row.version, row.filename, "missing", row) for row in rows.values()]
+    return sorted(listed, key=lambda row: (str(row["version"]), str(row["filename"])))
+
+
+def _row(version: str, filename: str, state: str, row: HistoryRow | None) -> dict[str, Any]:
+    executed_at = timestamp(row.executed_at) if row else None
+    return {"version": version, "filename": filename, "state": state, "executedAt": executed_at}
