@@ -13,8 +13,8 @@ from migrator.comments import end_of_block
 from migrator.errors import PlanError
 
 _ALLOWED = (
-    "no-transaction, transaction, timeout=10min, lock-timeout=2s, role=name (times in us, ms, s, min, h, d; "
-    "ms if it isn't said; 0 is none)"
+    "no-transaction, transaction, allow-blocking, timeout=10min, lock-timeout=2s, role=name "
+    "(times in us, ms, s, min, h, d; ms if it isn't said; 0 is none)"
 )
 _HEADER = re.compile(r"[ \t]*--[ \t]*migrator:(?P<items>.*)", re.IGNORECASE)
 _ITEM = re.compile(
@@ -37,6 +37,7 @@ class Headers:
         lock_timeout_ms: How long a statement may wait for a lock; 0: as long as it takes.
         role: Who runs it.
         role_line: Where that stands.
+        allow_blocking: It may keep others waiting for as long as it takes.
     """
 
     transactional: bool | None = None
@@ -44,6 +45,7 @@ class Headers:
     lock_timeout_ms: int | None = None
     role: str | None = None
     role_line: int = 0
+    allow_blocking: bool = False
 
 
 NO_HEADERS = Headers()
@@ -105,6 +107,8 @@ def _meaning(name: str, value: str | None, line: int, filename: str) -> tuple[st
             return "transactional", False
         case "transaction", None:
             return "transactional", True
+        case "allow-blocking", None:
+            return "allow_blocking", True
         case "timeout" | "lock-timeout", str(given):
             milliseconds = _milliseconds(given.strip("'\""))
             if milliseconds is None:
@@ -117,7 +121,7 @@ def _meaning(name: str, value: str | None, line: int, filename: str) -> tuple[st
             return "role", given.strip("'").lower() if not given.startswith("'") else given[1:-1]
         case (("timeout" | "lock-timeout" | "role"), _):
             raise _wrong(filename, line, f"{name} needs a value")
-        case (("no-transaction" | "transaction"), _):
+        case (("no-transaction" | "transaction" | "allow-blocking"), _):
             raise _wrong(filename, line, f"{name} has no value")
         case _:
             raise _wrong(filename, line, f"{name!r} isn't known")

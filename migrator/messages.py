@@ -9,9 +9,8 @@ from migrator.headers import Headers
 from migrator.migration import Migration
 from migrator.store import LOCK_NAME, Lease
 
-# An ALTER TABLE that waits longer than this for its lock gives up and is tried again, so that the
-# app's queries, which queue behind it, don't wait longer either.
-LOCK_TIMEOUT_MS = 1000
+# How long a file that only changes rows waits for those that somebody else has changed. Few queue behind it.
+ROW_TIMEOUT_MS = 1000
 
 
 class Messages:
@@ -51,26 +50,46 @@ class Messages:
             "filename": migration.filename,
             "title": migration.name,
             "checksum": f"{migration.checksum} {meaning}" if meaning else migration.checksum,
-            "lock_timeout_ms": LOCK_TIMEOUT_MS if lock_timeout_ms is None else lock_timeout_ms,
+            "lock_timeout_ms": ROW_TIMEOUT_MS if lock_timeout_ms is None else lock_timeout_ms,
             "lock_key": lock_key,
             "timeout_ms": headers.timeout_ms,
             "role": headers.role,
         }
 
-    def whole(self, text: str, *, durable: bool) -> tuple[str, int]:
+    @property
+    def label(self) -> str:
+        """What the messages begin with, as pg_stat_activity shows it."""
+        return self._label.rstrip()
+
+    @property
+    def lock_timeout_ms(self) -> int | None:
+        """What the file asks for; None: nothing."""
+        return self._headers.lock_timeout_ms
+
+    @property
+    def allows_blocking(self) -> bool:
+        """Whether the file may keep others waiting."""
+        return self._headers.allow_blocking
+
+    def limit_waits(self, limit_ms: int) -> None:
+        """Let the file's own statements wait so long for a lock, if it doesn't say itself how long."""
+        if self._headers.lock_timeout_ms is None:
+            self._values["lock_timeout_ms"] = limit_ms
+
+    def whole(self, text: str, *, durable: bool, locks: str = "") -> tuple[str, int]:
         """A whole file, and where in the message its text begins.
 
-        `durable`: its commit waits for the disk. True for the last of a run: who sees all applied may rely
-        on it.
+        `locks`: the statements that take those that it will need. `durable`: its commit waits for the disk.
+        True for the last of a run: who sees all applied may rely on it.
         """
-        head = self.head()
+        head = self.head(locks)
         # On a direct connection it takes a look at pg_locks, which most files can do without.
         unlocks = self._always_unlocks or "advisory" in text.lower()
         return f"{head}{text}\n;\n{self.tail(unlocks=unlocks, durable=durable)}", len(head)
 
-    def head(self) -> str:
-        """What goes before a file's first statement."""
-        head = self._label + self._joined(*self._begin, "fence", "record")
+    def head(self, locks: str = "") -> str:
+        """What goes before a file's first statement; `locks`: see `whole`."""
+        head = self._label + self._joined(*self._begin, "fence", "record") + self._locking(locks)
         for setting, value in self._local_settings.items():
             head += self._joined("setting", setting=setting, value=value)
         return head + self._timeout() + (self._joined("role") if self._headers.role is not None else "")
@@ -89,15 +108,19 @@ class Messages:
             pieces.append("session_role")
         return self._joined(*pieces)
 
-    def step(self, text: str, *, done: int, finished: bool) -> str:
-        """One statement of such a file, and that it is done."""
-        head = self._label + self._joined("begin", "fence") + self._timeout()
-        return f"{head}{text}\n;\n{self._progress(done, finished=finished)}"
+    def step(self, text: str, *, done: int, finished: bool, locks: str = "") -> tuple[str, int]:
+        """One statement of such a file and that it is done, and where in the message it begins.
 
-    def limit(self, default_ms: int) -> str:
-        """How long a statement outside of a transaction may wait for a lock, if the file doesn't say."""
-        asked_ms = self._headers.lock_timeout_ms
-        return f"set lock_timeout = {default_ms if asked_ms is None else asked_ms}"
+        `locks`: see `whole`.
+        """
+        head = self._label + self._joined("begin", "fence") + self._locking(locks) + self._timeout()
+        return f"{head}{text}\n;\n{self._progress(done, finished=finished)}", len(head)
+
+    def limit(self, limit_ms: int | None) -> str:
+        """How long a statement outside of a transaction may wait for a lock; None: as long as one within."""
+        if limit_ms is None or self._headers.lock_timeout_ms is not None:
+            return f"set lock_timeout = {self._values['lock_timeout_ms']}"
+        return f"set lock_timeout = {limit_ms}"
 
     def announce(self, *, done: int) -> str:
         """That the next statement, which can't run in a transaction, is about to be sent: if we may."""
@@ -110,6 +133,10 @@ class Messages:
     def clean(self) -> str:
         """Leave nothing of the file in the session."""
         return "reset role;\nreset session authorization;\n" + self._joined("clean", self._unlock)
+
+    def _locking(self, locks: str) -> str:
+        """Take locks, and wait for further ones as long as before."""
+        return locks and locks + self._joined("limit")
 
     def _timeout(self) -> str:
         return self._joined("timeout") if self._headers.timeout_ms is not None else ""

@@ -196,7 +196,10 @@ class Engine:
         run.in_doubt = None
 
     async def _apply_all(self, store: Store, lease: Lease, run: _Run) -> None:
-        from migrator.runners import SqlRunner  # late: 8 ms that a start with nothing to do is spared
+        # Late: 8 ms that a start with nothing to do is spared.
+        from migrator.gate import Restraint
+        from migrator.passage import Care
+        from migrator.runners import SqlRunner
 
         self.log.info("lease.acquired", token=lease.token, holder=lease.holder)
         async with leases.keep(
@@ -211,7 +214,18 @@ class Engine:
             plan = self._plan(run.migrations, history)
             self._settle(run, plan)
             begun = {row.version: row for row in history}
-            runner = SqlRunner(store, self.log)
+            restraint = Restraint(
+                freeze_budget_ms=self.settings.freeze_budget_ms,
+                max_blocking_ms=self.settings.max_blocking_ms,
+                end_idle_s=self.settings.terminate_idle_s,
+            )
+            care = Care(
+                restraint=restraint,
+                open_store=self.open_store,
+                tell=self._tell_blocked,
+                is_first=not history,
+            )
+            runner = SqlRunner(store, self.log, care)
             if store.transport.pooled:
                 for migration in plan.pending:
                     await runner.check(migration)  # refuse what can't work here before anything runs
@@ -266,6 +280,11 @@ class Engine:
     def _plan(self, migrations: tuple[Migration, ...], history: list[HistoryRow]) -> Plan:
         refuse_changed = self.settings.changed_files == "refuse"
         return plans.make(migrations, history, refuse_changed=refuse_changed, meaning=meaning_of)
+
+    def _tell_blocked(self, reason: str | None) -> None:
+        """For whom a migration waits; None: it goes on."""
+        phase = MigrationPhase.APPLYING if reason is None else MigrationPhase.WAITING_FOR_LOCK
+        self.tell(phase, current=self.tell.report.current, reason=reason)
 
     def _tell_waiting(self, plan: Plan, holder: Holder | None) -> None:
         reason = "somebody else is about to migrate"

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from migrator import headers, script, statements
+from migrator import headers, script, statements, wants
 from migrator.errors import PlanError
 from migrator.headers import NO_HEADERS, Headers
 from migrator.lexer import BEGINNING, Cut, Data, Lexer, Place
 from migrator.migration import Checksum
 from migrator.script import Special
 from migrator.statements import Statement
+from migrator.wants import Want
 
 # A file up to this size goes as one message, unless there is COPY data in it.
 WHOLE_BYTES = 1024 * 1024
@@ -59,6 +60,7 @@ class Parts:
         digest: Of all its bytes, to notice that it is edited while it is sent.
         checksum: See `migration.Checksum`.
         understood: The parser knew all of it that might matter.
+        wants: What it will lock.
         headers: What it asks for itself.
         meaning: See `migrator.meaning`; None if it isn't known.
     """
@@ -67,6 +69,7 @@ class Parts:
     digest: bytes
     checksum: str
     understood: bool
+    wants: tuple[Want, ...] = ()
     headers: Headers = NO_HEADERS
     meaning: str | None = None
 
@@ -154,6 +157,7 @@ async def cut(file: BinaryIO, filename: str) -> Parts:
         digest=reading.digest(),
         checksum=str(reading.checksum),
         understood=cutting.understood,
+        wants=tuple(cutting.wants),
         headers=asked,
     )
 
@@ -165,6 +169,8 @@ class _Cutting:
         self._lexer = lexer
         self.parts: list[Part] = []
         self.understood = True
+        self.wants: list[Want] = []
+        self._made: set[str] = set()
         self._specials: list[Special] = []
         self._count = 0
         # Of the part that is being gathered: where it begins, and what isn't to be sent of it, in bytes.
@@ -195,6 +201,8 @@ class _Cutting:
         statement = Statement(text=found.text.decode("utf-8", "replace").rstrip(), offset=found.begin)
         kind = statements.kind(statement)
         self._count += 1
+        if wants.may_lock(statement.text):
+            self.wants += wants.of([statements.tree(statement)], self._made)
         if kind == "plain":
             self._holds_statements = True
             return

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 
-from migrator import errors, failure, meaning, parts, script, statements
+from migrator import errors, failure, meaning, parts, script, statements, wants
 from migrator import migration as files
-from migrator.errors import Conflict, LeaseLost, MigrationFailed, PlanError, Unavailable
+from migrator.attempts import Alone, Sent, Step, Whole
+from migrator.errors import LeaseLost, MigrationFailed, PlanError, Unavailable
 from migrator.log import Log
-from migrator.messages import LOCK_TIMEOUT_MS, Messages
+from migrator.messages import Messages
 from migrator.migration import Migration, checksum, read_text
 from migrator.parts import Parts
+from migrator.passage import Care, Passage
 from migrator.plan import HistoryRow
 from migrator.script import Script
 from migrator.sending import Sending
-from migrator.sql import identifier
-from migrator.statements import Statement, Way
+from migrator.statements import Way
 from migrator.store import Lease, Store
-from migrator.transport import DatabaseError, Ended
-
-# A file that met a lock timeout, a deadlock or a serialization failure is tried again so often,
-# with pauses that double from the first to the last figure (seconds).
-_CONFLICT_TRIES = 12
-_FIRST_PAUSE_S = 0.25
-_LAST_PAUSE_S = 10.0
+from migrator.transport import DatabaseError
+from migrator.wants import Want
 
 
 def meaning_of(migration: Migration) -> str | None:
@@ -44,10 +36,14 @@ def meaning_of(migration: Migration) -> str | None:
 class SqlRunner:
     """Applies SQL files over a store's transport."""
 
-    def __init__(self, store: Store, log: Log) -> None:
+    def __init__(self, store: Store, log: Log, care: Care) -> None:
         """Apply to the database of `store`."""
         self._store = store
         self._log = log
+        self._care = care
+        # Relations that were made by the files before: nobody uses them yet.
+        self._made: set[str] = set()
+        self._bare: bool | None = None
         # The file at work runs statement by statement.
         self.in_steps = False
 
@@ -106,29 +102,45 @@ class SqlRunner:
             pooled=transport.pooled,
             local_settings=transport.local_settings,
         )
+        passage = Passage(self._store, self._log, self._care, messages, migration.filename)
         if isinstance(understood, Parts):
-            await self._apply_parts(migration, understood, messages)
+            await self._apply_parts(migration, understood, messages, passage)
         elif understood.steps:
-            await self._apply_steps(migration, understood, messages, begun)
+            await self._apply_steps(migration, understood, messages, passage, begun)
         else:
-            await self._apply_whole(migration, understood, messages, last=last)
+            await self._apply_whole(
+                migration, understood, Whole(transport, messages, understood.text, last=last), passage
+            )
 
     async def _apply_whole(
-        self, migration: Migration, understood: Script, messages: Messages, *, last: bool
+        self, migration: Migration, understood: Script, whole: Whole, passage: Passage
     ) -> None:
-        message, start = messages.whole(understood.text, durable=last)
+        wanted, waits_for_rows = await self._wants(understood)
         try:
-            await self._persist(migration, partial(self._store.transport.execute, message))
+            await passage.through(whole, wanted, waits_for_rows=waits_for_rows)
         except DatabaseError as error:
-            head = statements.split(message[:start]) or []
-            located = failure.locate(error, understood.text, start, len(head)) or failure.role_refused(
-                error, message[:start], understood.headers
-            )
+            text, head = understood.text, whole.message[: whole.start]
+            located = failure.locate(error, text, whole.start, whole.head)
+            located = located or failure.role_refused(error, head, understood.headers)
             state = failure.state_of(error, understood=understood.understood, untouched=True)
-            unfinished = failure.unfinished(migration, error, understood.text, start, state)
+            unfinished = failure.unfinished(migration, error, text, whole.start, state)
             if unfinished is not None:
                 raise MigrationFailed(unfinished) from error
             raise failure.failure(migration, error, located, state) from error
+
+    async def _is_bare(self) -> bool:
+        """Whether there was no table in the database that anybody could use when we began."""
+        if self._bare is None:
+            self._bare = self._care.is_first and await self._store.is_bare()
+        return self._bare
+
+    async def _wants(self, understood: Script) -> tuple[list[Want], bool]:
+        """What a file will lock, and whether it does nothing but change rows."""
+        if not wants.is_worth_a_look(understood.text) or await self._is_bare():
+            return [], True
+        found = statements.split(understood.text) or []
+        trees = [statements.tree(one) for one in found if wants.may_lock(one.text)]
+        return wants.of(trees, self._made), wants.is_data_only(one.text for one in found)
 
     async def _cut(self, migration: Migration) -> Parts:
         with files.open_file(migration.path) as file:
@@ -137,23 +149,34 @@ class SqlRunner:
             raise _edited(migration)
         return cut
 
-    async def _apply_parts(self, migration: Migration, cut: Parts, messages: Messages) -> None:
+    async def _apply_parts(
+        self, migration: Migration, cut: Parts, messages: Messages, passage: Passage
+    ) -> None:
         sending = Sending(self._store.transport, migration, cut, messages)
+        wanted = [one for one in cut.wants if one.name not in self._made]
+        if wanted and await self._is_bare():
+            wanted = []
         try:
-            await self._persist(migration, sending)
+            await passage.through(sending, wanted, waits_for_rows=not wanted)
         except DatabaseError as error:
             raise sending.failed(error) from error
 
     async def _apply_steps(
-        self, migration: Migration, understood: Script, messages: Messages, begun: HistoryRow | None
+        self,
+        migration: Migration,
+        understood: Script,
+        messages: Messages,
+        passage: Passage,
+        begun: HistoryRow | None,
     ) -> None:
+        execute = self._store.transport.execute
         where, state = None, "nothing of it was applied"
         before = (begun.statements_done or 0) if begun else 0
         total = len(understood.steps)
         first = messages.first_step()
         try:
             try:
-                await self._store.transport.execute(first)
+                await execute(first)
             except DatabaseError as error:
                 where = failure.role_refused(error, first, understood.headers)
                 raise
@@ -163,46 +186,27 @@ class SqlRunner:
                 where = failure.Located(statement=statement, text=understood.text)
                 state = failure.progress(number, total)
                 finished = number == total
+                wanted = (
+                    wants.of([statements.tree(statement)], set()) if wants.may_lock(statement.text) else []
+                )
                 if way is Way.IN_TRANSACTION:
-                    message = messages.step(statement.text, done=number, finished=finished)
-                else:
-                    in_doubt = begun is not None and begun.in_doubt and number == before + 1
-                    alone = _Alone(
-                        self._store, self._log, messages, statement, way, done=number - 1, in_doubt=in_doubt
-                    )
-                    await self._persist(migration, alone)
-                    message = messages.settle(done=number, finished=finished)
-                await self._persist(migration, partial(self._store.transport.execute, message))
+                    step = Step(self._store.transport, messages, statement, done=number, finished=finished)
+                    rows = wants.is_data_only([statement.text])
+                    await passage.through(step, wanted, waits_for_rows=rows)
+                    continue
+                in_doubt = begun is not None and begun.in_doubt and number == before + 1
+                alone = Alone(
+                    self._store, self._log, messages, statement, way, done=number - 1, in_doubt=in_doubt
+                )
+                await passage.through(alone, [] if way is Way.CONCURRENT else wanted)
+                settled = Sent(self._store.transport, messages.settle(done=number, finished=finished))
+                await passage.through(settled, [])
         except DatabaseError as error:
             if errors.from_sqlstate(error.sqlstate) is LeaseLost:
                 where = None  # the fence stands before each statement
             raise failure.failure(migration, error, where, state) from error
         finally:
             await self._clean_session(messages)
-
-    async def _persist(self, migration: Migration, once: Callable[[], Awaitable[None]]) -> None:
-        """Do it, again if others were in its way."""
-        for attempt in range(1, _CONFLICT_TRIES + 1):
-            try:
-                await once()
-            except Unavailable as error:
-                raise Unavailable(
-                    f"cannot apply {migration.filename}: {error}\n{errors.NOT_KNOWN}"
-                ) from error
-            except DatabaseError as error:
-                conflict = errors.from_sqlstate(error.sqlstate) is Conflict
-                if not conflict or attempt == _CONFLICT_TRIES or error.ended is Ended.UNKNOWN:
-                    raise
-                pause_s = min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _LAST_PAUSE_S)
-                self._log.warning(
-                    "migration.retrying",
-                    filename=migration.filename,
-                    attempt=attempt,
-                    reason=f"{error.text.splitlines()[0]} ({error.sqlstate})",
-                )
-                await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - no secret
-            else:
-                return
 
     async def _clean_session(self, messages: Messages) -> None:
         """What the file set for its session must not reach the next one."""
@@ -214,64 +218,3 @@ class SqlRunner:
 
 def _edited(migration: Migration) -> PlanError:
     return PlanError(f"cannot apply {migration.filename}: it was edited while we were reading; start again")
-
-
-class _Alone:
-    """A statement that can't run in a transaction: what is done each time it is tried."""
-
-    def __init__(
-        self,
-        store: Store,
-        log: Log,
-        messages: Messages,
-        statement: Statement,
-        way: Way,
-        *,
-        done: int,
-        in_doubt: bool,
-    ) -> None:
-        self._store = store
-        self._log = log
-        self._messages = messages
-        self._statement = statement
-        self._way = way
-        self._done = done
-        # An earlier run sent it and didn't live to hear what became of it.
-        self._in_doubt = in_doubt
-
-    async def __call__(self) -> None:
-        execute = self._store.transport.execute
-        # Nothing can fence such a statement. The session advisory lock keeps others away while it runs;
-        # that the lease is ours is asked right before it.
-        await execute(self._messages.announce(done=self._done))
-        # Each time: a deadlock, say, leaves an INVALID index, which IF NOT EXISTS takes for done.
-        if await self._is_done_already():
-            return
-        # CONCURRENTLY waits in nobody's way, and a timeout would leave it broken. VACUUM FULL and its kind do
-        # stand in the way while they wait.
-        limit_ms = 0 if self._way is Way.CONCURRENT else LOCK_TIMEOUT_MS
-        await execute(self._messages.limit(limit_ms))
-        try:
-            await execute(self._statement.text)
-        except DatabaseError as error:
-            if error.ended is Ended.UNKNOWN:
-                raise
-            gone = error.sqlstate == "42704" and self._statement.text[:4].lower() == "drop"
-            if not (self._in_doubt and gone):
-                await execute(self._messages.settle(done=self._done, finished=False))
-                raise
-
-    async def _is_done_already(self) -> bool:
-        """Clear the way for a CREATE INDEX CONCURRENTLY; True if an earlier run had finished it."""
-        index = statements.index_of(self._statement)
-        found = await self._store.index_state(index.schema, index.name, index.table) if index else None
-        if index is None or found is None:
-            return False
-        schema, valid = found
-        if valid:
-            return self._in_doubt
-        # What a broken CONCURRENTLY leaves behind: of no use, and in the way of the next try.
-        name = f"{identifier(schema)}.{identifier(index.name)}"
-        self._log.warning("index.dropped", index=name, reason="left INVALID by an earlier try")
-        await self._store.transport.execute(f"drop index concurrently if exists {name}")
-        return False

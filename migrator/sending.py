@@ -27,9 +27,15 @@ class Sending:
         self._part: Part | None = None
         self._text = ""
         self._has_begun = False
+        self._head = ""
 
-    async def __call__(self) -> None:
-        """Send it all.
+    @property
+    def head(self) -> int:
+        """How many statements of ours were in the message that was refused; 0 if it was one of the file."""
+        return 0 if self._has_begun else len(statements.split(self._head) or [])
+
+    async def __call__(self, locks: str) -> None:
+        """Send it all, and the statements `locks` before.
 
         Raises:
             PlanError: It is being edited; rolled back.
@@ -38,7 +44,8 @@ class Sending:
         """
         self._part, self._has_begun = None, False
         with files.open_file(self._migration.path) as file:
-            await self._transport.execute(self._messages.head())
+            self._head = self._messages.head(locks)
+            await self._transport.execute(self._head)
             self._has_begun = True
             try:
                 await self._send_parts(Reading(file))
@@ -86,7 +93,7 @@ class Sending:
         return failure.failure(self._migration, error, located, state)
 
     def _role_refused(self, error: DatabaseError) -> Located | None:
-        return failure.role_refused(error, self._messages.head(), self._cut.headers)
+        return failure.role_refused(error, self._head, self._cut.headers)
 
     def _data_line(self, part: Copy, number: int) -> Located:
         """Where in the file a line of its data is."""

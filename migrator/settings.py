@@ -13,6 +13,8 @@ from migrator.errors import ConfigError, Redactor
 
 # How long to go on knocking at a database that isn't there yet, where a supervisor waits with us.
 SUPERVISED_CONNECT_WAIT_S = 15.0
+# For how long others may wait for what a migration holds, where the app runs beside it.
+MAX_BLOCKING_MS = 2000
 # Over how many seconds replicas that start together spread their first look at the database. Not where an
 # app waits for it, nor where the database is of this machine and has no other replicas.
 START_SPREAD_S = 2.0
@@ -28,6 +30,8 @@ class Settings:
         directories: Where the files are.
         chosen: Somebody named the directories, so they must exist.
         start_spread_s: The first look at the database comes at a random moment within so many seconds.
+        max_blocking_ms: How long others may wait for what a migration holds; None: as long as it takes.
+        terminate_idle_s: Sessions in the way that are idle in a transaction so long are ended; None: never.
         connect_wait_s: How long an unreachable database is tried again.
         report_fd: Where the supervisor listens; None when run by hand.
         complaints: What is wrong without keeping us from migrating.
@@ -42,6 +46,9 @@ class Settings:
     schema: str
     changed_files: str
     lease_ttl_s: float
+    freeze_budget_ms: int
+    max_blocking_ms: int | None
+    terminate_idle_s: float | None
     connect_wait_s: float
     start_spread_s: float
     report_fd: int | None
@@ -90,6 +97,9 @@ class Settings:
             schema=read.get(variables.SCHEMA),
             changed_files=read.get(variables.CHANGED_FILES),
             lease_ttl_s=read.get(variables.LEASE_TTL),
+            freeze_budget_ms=read.get(variables.FREEZE_BUDGET),
+            max_blocking_ms=_max_blocking_ms(read.get(variables.MAX_BLOCKING), read.get(variables.MODE)),
+            terminate_idle_s=read.get(variables.TERMINATE_IDLE),
             connect_wait_s=0.0 if report_fd is None else SUPERVISED_CONNECT_WAIT_S,
             start_spread_s=START_SPREAD_S if report_fd and waits_for_nobody else 0.0,
             report_fd=int(report_fd) if report_fd and report_fd.isdecimal() else None,
@@ -116,6 +126,12 @@ class Settings:
                 "postgresql:// URL (a Supabase project URL and service key are not enough)"
             )
         return self.database
+
+
+def _max_blocking_ms(chosen: int | None, mode: str) -> int | None:
+    if chosen is None:
+        return MAX_BLOCKING_MS if mode == "parallel" else None
+    return chosen or None
 
 
 def _database(name: str | None, url: str | None, state_dir: str) -> Dsn | None:

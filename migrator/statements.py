@@ -93,7 +93,7 @@ def is_doubtful(statement: Statement) -> bool:
 
     A procedure and a DO block may COMMIT; REINDEX and CLUSTER of a partitioned table can't run in one.
     """
-    return not _NEVER_DOUBTFUL.match(statement.text) and next(iter(_tree(statement)), None) in _DOUBTFUL
+    return not _NEVER_DOUBTFUL.match(statement.text) and next(iter(tree(statement)), None) in _DOUBTFUL
 
 
 def shown(line: str) -> str:
@@ -103,7 +103,7 @@ def shown(line: str) -> str:
 
 def index_of(statement: Statement) -> Index | None:
     """The index that a CREATE INDEX names."""
-    node = _tree(statement).get("IndexStmt")
+    node = tree(statement).get("IndexStmt")
     if not node or "idxname" not in node:
         return None
     table = node.get("relation", {})
@@ -154,10 +154,10 @@ def kind(statement: Statement) -> str:
     """
     if not _CANDIDATE.match(statement.text):
         return "plain"
-    tree = _tree(statement)
-    if not tree:
+    parse_tree = tree(statement)
+    if not parse_tree:
         return "unknown"
-    name, node = next(iter(tree.items()))
+    name, node = next(iter(parse_tree.items()))
     if not isinstance(node, dict):
         return "plain"
     match name:
@@ -212,7 +212,7 @@ def kind(statement: Statement) -> str:
 
 def copied_table(statement: Statement) -> str:
     """The table that a COPY names, without its schema."""
-    return str(_tree(statement).get("CopyStmt", {}).get("relation", {}).get("relname", ""))
+    return str(tree(statement).get("CopyStmt", {}).get("relation", {}).get("relname", ""))
 
 
 def _is_off(node: dict[str, Any]) -> bool:
@@ -224,7 +224,7 @@ def _is_off(node: dict[str, Any]) -> bool:
     return any(value.lower() in ("off", "false", "no", "0") for value in values)
 
 
-def _tree(statement: Statement) -> dict[str, Any]:
+def tree(statement: Statement) -> dict[str, Any]:
     """The statement's parse tree: one key, the kind of node."""
     from migrator import parser  # late, as in `split`
 
@@ -232,5 +232,5 @@ def _tree(statement: Statement) -> dict[str, Any]:
     if parsed is None:
         return {}
     statements = json.loads(parsed).get("stmts", [])
-    tree: dict[str, Any] = statements[0]["stmt"] if statements else {}
-    return tree
+    parse_tree: dict[str, Any] = statements[0]["stmt"] if statements else {}
+    return parse_tree

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NewType
 
-from migrator import errors, sql
+from migrator import errors, locks, sql
 from migrator.errors import LeaseBusy, MigratorError, SessionGone
+from migrator.locks import Target
 from migrator.plan import HistoryRow
 from migrator.transport import DatabaseError, Row, Transport
+from migrator.wants import Want
 
 Token = NewType("Token", int)
 
@@ -42,6 +46,19 @@ class Holder:
     name: str
     held_s: float
     is_alive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A session that waits for a lock, which is that of `table` in `mode` if that is what it waits for.
+
+    `is_ours`: it is the one that works for us.
+    """
+
+    pid: int
+    is_ours: bool
+    table: str | None
+    mode: str | None
 
 
 class Store:
@@ -178,13 +195,60 @@ class Store:
         rows = await self._query("index_state", schema_name=schema, index_name=name, table_name=table)
         return (rows[0]["schema_name"], rows[0]["valid"]) if rows else None
 
-    async def _query(self, piece: str, **values: sql.Value) -> list[Row]:
+    async def look(self, wanted: Iterable[Want]) -> tuple[Target, ...]:
+        """What will be locked, and who holds it.
+
+        Raises:
+            MigratorError: It can't be told.
+        """
+        described = [
+            {
+                "name": one.name,
+                "mode": one.mode,
+                "kind": one.kind,
+                "part": one.part,
+                "only_itself": one.only,
+            }
+            for one in wanted
+        ]
+        return locks.read(await self._query("look", "see who is in the way", wanted=json.dumps(described)))
+
+    async def waiting(self, label: str) -> list[Waiting]:
+        """Who waits for a lock that the session has which is at work under `label`, and whether it waits."""
+        return [
+            Waiting(
+                pid=row["pid"],
+                is_ours=row["pid"] == row["ours"],
+                table=row["table_name"],
+                mode=row["mode"],
+            )
+            for row in await self._query("waiting", "see who waits for us", label=label)
+        ]
+
+    async def end_idle(self, pid: int, idle_s: float) -> bool:
+        """End a session that has been idle in its transaction for so long; whether it was so, and we may.
+
+        Raises:
+            MigratorError: We may not.
+        """
+        rows = await self._query("end_idle", f"end the session of pid {pid}", pid=pid, idle_s=idle_s)
+        return any(row["ended"] for row in rows)
+
+    async def is_bare(self) -> bool:
+        """Whether the database has no tables but ours, so that nobody can be in our way."""
+        return bool(
+            (await self._query("is_bare", "look at the database", schema_name=self.schema))[0]["bare"]
+        )
+
+    async def _query(
+        self, piece: str, wanted: str = "take the migration lock", /, **values: sql.Value
+    ) -> list[Row]:
         found = sql.pieces("queries.sql")[piece]
         arguments = [values[name] for name in found.names]
         try:
             return await self.transport.fetch(found.query(self.schema), *arguments)
         except DatabaseError as error:
-            raise _translated(error, "take the migration lock") from error
+            raise _translated(error, wanted) from error
 
 
 def _translated(error: DatabaseError, wanted: str) -> MigratorError:

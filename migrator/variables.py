@@ -154,6 +154,29 @@ LEASE_TTL = Variable(
     help="Seconds without a heartbeat after which another replica may take over. "
     "On a direct connection a dead replica is noticed at once.",
 )
+FREEZE_BUDGET = Variable(
+    names=("MIGRATION_FREEZE_BUDGET_MS",),
+    parse=whole(minimum=10, maximum=60_000),
+    default=100,
+    shown_default="100",
+    help="Milliseconds for which a migration may stand in a lock queue, with the app's queries behind it. "
+    "Whom it would have to wait for longer it waits for without asking.",
+)
+MAX_BLOCKING = Variable[int | None](
+    names=("MIGRATION_MAX_BLOCKING_MS",),
+    parse=optional_whole(minimum=0, maximum=86_400_000),
+    default=None,
+    shown_default="2000 (off unless `MIGRATION_MODE=parallel`)",
+    help="Milliseconds for which others may wait for what a migration holds locked; then it is cancelled and "
+    "rolled back, unless its file says `-- migrator: allow-blocking`. `0`: off.",
+)
+TERMINATE_IDLE = Variable[float | None](
+    names=("MIGRATION_TERMINATE_IDLE_BLOCKERS",),
+    parse=seconds(minimum=1),
+    default=None,
+    shown_default="off",
+    help="Seconds after which a session that is in the way and idle in a transaction is ended.",
+)
 MAX_MEMORY = Variable(
     names=("MIGRATION_MAX_MEMORY_MB",),
     parse=whole(minimum=48, maximum=1024 * 1024),
@@ -300,6 +323,9 @@ OF_MIGRATIONS: tuple[Variable[Any], ...] = (
     RETRY_COUNT,
     RETRY_DELAY,
     LEASE_TTL,
+    FREEZE_BUDGET,
+    MAX_BLOCKING,
+    TERMINATE_IDLE,
     MAX_MEMORY,
     NICE,
 )

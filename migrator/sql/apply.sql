@@ -39,6 +39,10 @@ $fence$;
 insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token)
   values (:filename, :version, :title, :checksum, :holder, :token);
 
+-- limit(lock_timeout_ms): how long the file's own statements may wait for a lock, after those that took the ones
+-- that it needs.
+set local lock_timeout = :lock_timeout_ms;
+
 -- timeout(timeout_ms): what the file asks for itself.
 set local statement_timeout = :timeout_ms;
 

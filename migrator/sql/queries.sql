@@ -100,3 +100,106 @@ select n.nspname as schema_name, i.indisvalid as valid
  where c.relname = :index_name
    and i.indrelid = to_regclass(:table_name)
    and case when :schema_name::text is null then pg_table_is_visible(c.oid) else n.nspname = :schema_name end;
+
+-- look(wanted): who holds what a file will ask for, in a way that it would have to wait. Each relation that it
+-- will lock is a row, or several if several hold it. It waits for nobody, and needs no right beyond seeing
+-- pg_locks; what pg_stat_activity hides from us comes as null.
+with recursive wanted as (
+  select name, mode, kind, part, only_itself
+    from json_to_recordset(:wanted::json) as w(name text, mode int, kind text, part text, only_itself bool)
+), named as (
+  select to_regclass(name)::oid as oid, mode, kind, part, only_itself
+    from wanted
+   where kind not in ('domain', 'schema')
+), meant (oid, mode, only_itself) as (
+  select oid, mode, only_itself from named where oid is not null
+  union
+  select i.indrelid, n.mode, true from named as n join pg_index as i on i.indexrelid = n.oid where n.kind = 'index'
+  union
+  -- Dropping a foreign key, by whatever means, locks both its ends.
+  select case k.conrelid when n.oid then k.confrelid else k.conrelid end, n.mode, true
+    from named as n
+    join pg_constraint as k on k.contype = 'f' and n.oid in (k.conrelid, k.confrelid)
+   where n.kind = 'drop'
+      or n.kind = 'truncate' and k.confrelid = n.oid
+      or n.kind = 'constraint' and k.conname = n.part and k.conrelid = n.oid
+      or n.kind = 'column' and exists (
+           select from pg_attribute as a
+            where a.attrelid = n.oid and a.attname = n.part
+              and a.attnum = any (case k.conrelid when n.oid then k.conkey else k.confkey end))
+  union
+  select p.partdefid, 8, false from named as n join pg_partitioned_table as p on p.partrelid = n.oid
+   where n.kind = 'partitioned' and p.partdefid <> 0
+  union
+  select a.attrelid, w.mode, true
+    from wanted as w
+    join pg_attribute as a on a.atttypid = to_regtype(w.name)::oid
+    join pg_class as c on c.oid = a.attrelid
+   where w.kind = 'domain' and c.relkind in ('r', 'm')
+  union
+  select c.oid, w.mode, true
+    from wanted as w
+    join pg_namespace as s on s.oid = to_regnamespace(w.name)::oid
+    join pg_class as c on c.relnamespace = s.oid
+   where w.kind = 'schema' and c.relkind in ('r', 'p', 'v', 'm')
+), family (oid, mode, only_itself) as (
+  select oid, mode, only_itself from meant
+  union
+  select i.inhrelid, f.mode, false
+    from family as f
+    join pg_inherits as i on i.inhparent = f.oid
+   where not f.only_itself
+), target as (
+  select oid, max(mode) as mode from family group by oid
+), modes (name, number, conflicts) as (
+  values ('AccessShareLock', 1, array[8]),
+         ('RowShareLock', 2, array[7, 8]),
+         ('RowExclusiveLock', 3, array[5, 6, 7, 8]),
+         ('ShareUpdateExclusiveLock', 4, array[4, 5, 6, 7, 8]),
+         ('ShareLock', 5, array[3, 4, 6, 7, 8]),
+         ('ShareRowExclusiveLock', 6, array[3, 4, 5, 6, 7, 8]),
+         ('ExclusiveLock', 7, array[2, 3, 4, 5, 6, 7, 8]),
+         ('AccessExclusiveLock', 8, array[1, 2, 3, 4, 5, 6, 7, 8])
+), held as (
+  select l.relation, l.pid, l.virtualtransaction, m.number as mode, m.conflicts
+    from pg_locks as l
+    join modes as m on m.name = l.mode
+   where l.locktype = 'relation' and l.granted and l.pid is distinct from pg_backend_pid()
+     and l.database = (select oid from pg_database where datname = current_database())
+)
+select t.oid::int8 as oid, s.nspname as schema_name, c.relname as table_name, t.mode, c.relkind in ('r', 'p')
+         and has_table_privilege(t.oid, 'update') and has_table_privilege(t.oid, 'delete')
+         and has_table_privilege(t.oid, 'truncate') as lockable,
+       h.virtualtransaction as session, h.pid, h.mode as held_mode, a.application_name, a.usename, a.state,
+       a.backend_type, left(a.query, 1000) as query,
+       extract(epoch from clock_timestamp() - coalesce(a.xact_start, x.prepared))::float8 as age_s,
+       extract(epoch from clock_timestamp() - a.state_change)::float8 as state_age_s, x.gid
+  from target as t
+  join pg_class as c on c.oid = t.oid
+  join pg_namespace as s on s.oid = c.relnamespace
+  left join held as h on h.relation = t.oid and t.mode = any (h.conflicts)
+  left join pg_stat_activity as a on a.pid = h.pid
+  left join pg_prepared_xacts as x on h.pid is null and x.transaction::text = split_part(h.virtualtransaction, '/', 2)
+ order by t.oid, h.pid;
+
+-- waiting(label): who waits for what is at work under that label, and for what; and whether it waits itself.
+select w.pid, m.pid as ours, l.locktype, l.relation::regclass::text as table_name, l.mode
+  from pg_stat_activity as m
+  join pg_stat_activity as w on w.wait_event_type = 'Lock' and (w.pid = m.pid or m.pid = any (pg_blocking_pids(w.pid)))
+  left join pg_locks as l on l.pid = w.pid and not l.granted
+ where m.datname = current_database() and m.usename = current_user and m.state = 'active'
+   and m.pid <> pg_backend_pid() and starts_with(m.query, :label);
+
+-- end_idle(pid, idle_s): end a session that does nothing in its transaction, if it does so still.
+select pg_terminate_backend(pid) as ended
+  from pg_stat_activity
+ where pid = :pid and state in ('idle in transaction', 'idle in transaction (aborted)')
+   and clock_timestamp() - state_change >= make_interval(secs => :idle_s);
+
+-- is_bare(schema_name): whether there is nothing that anybody could hold a lock on, but for our own tables.
+select not exists (
+  select from pg_class as c
+    join pg_namespace as s on s.oid = c.relnamespace
+   where c.relkind in ('r', 'p', 'v', 'm', 'f')
+     and s.nspname <> 'information_schema' and s.nspname not like 'pg\_%' and s.nspname <> :schema_name
+) as bare;

@@ -6,10 +6,9 @@ import sys
 import pytest
 
 from migrator.errors import PlanError
-from migrator.runners import SqlRunner
 from tests.support.postgres import fetch
 from tests.support.processes import clean_env, log_lines, run_migrator, start_migrator
-from tests.support.stores import held, migration_of, quiet_log, store_on
+from tests.support.stores import held, migration_of, runner_on, store_on
 from tests.support.waiting import wait_until
 
 MIB = 2**20
@@ -137,15 +136,12 @@ def test_what_cannot_run_in_a_transaction_needs_a_file_of_its_own(database, migr
 def test_a_file_that_is_edited_while_it_is_sent_is_rolled_back(database, migrations, edit):
     rows = "1\tx\n" * 100_000
     directory = migrations(
-        _1_a=f"{TABLE}lock table gate;\ncopy t from stdin;\n{rows}1\tone\n\\.\nselect 1;\n"
+        _1_a=f"{TABLE}select pg_advisory_xact_lock(7);\ncopy t from stdin;\n{rows}1\tone\n\\.\nselect 1;\n"
     )
-    fetch(database, "create table gate (); select 1")
-    with held(database, "lock table gate") as let_go:
+    with held(database, "select pg_advisory_xact_lock(7)") as let_go:
         running = start_migrator(database, directory)
         wait_until(
-            lambda: fetch(
-                database, "select 1 from pg_locks where not granted and relation = 'gate'::regclass"
-            ),
+            lambda: fetch(database, "select 1 from pg_locks where not granted and locktype = 'advisory'"),
             what="the file's wait for the gate",
         )
         path = directory / "1_a.sql"
@@ -161,10 +157,9 @@ def test_a_file_that_is_edited_while_it_is_sent_is_rolled_back(database, migrati
 
 def test_a_conflict_has_the_whole_file_tried_again(database, migrations):
     directory = migrations(
-        _1_a="create table u (a int);\ncopy u from stdin;\n1\n\\.\nlock table gate;\ncopy u from stdin;\n2\n\\.\n"
+        _1_a="create table u (a int);\ncopy u from stdin;\n1\n\\.\nselect pg_advisory_xact_lock(7);\ncopy u from stdin;\n2\n\\.\n"
     )
-    fetch(database, "create table gate (); select 1")
-    with held(database, "lock table gate") as let_go:
+    with held(database, "select pg_advisory_xact_lock(7)") as let_go:
         running = start_migrator(database, directory)
         assert running.stderr is not None
         for line in running.stderr:
@@ -183,7 +178,7 @@ def test_a_conflict_has_the_whole_file_tried_again(database, migrations):
 async def test_a_file_that_is_gone_when_its_turn_comes_is_told_as_such(database, tmp_path, text):
     migration = migration_of(tmp_path, "1_a.sql", text)
     async with store_on(database) as store:
-        runner = SqlRunner(store, quiet_log())
+        runner = runner_on(store, database)
         assert (await runner.check(migration)).meaning
         migration.path.unlink()
 

@@ -6,9 +6,8 @@ import asyncpg
 import pytest
 
 from migrator.errors import ConfigError, LeaseLost, Unavailable
-from migrator.runners import SqlRunner
 from tests.support.postgres import fetch
-from tests.support.stores import migration_of, quiet_log, session, store_on
+from tests.support.stores import migration_of, runner_on, session, store_on
 
 ROLES = ("anon", "authenticated")
 
@@ -142,7 +141,7 @@ async def test_history_tells_what_was_applied(database, tmp_path):
         lease = await store.acquire("web-1", 30, session=False)
         assert lease is not None
         migration = migration_of(tmp_path, "1_größe; 'x'.sql", "create table a (id int);")
-        await SqlRunner(store, quiet_log()).apply(migration, lease, None)
+        await runner_on(store, database).apply(migration, lease, None)
 
         (row,) = await store.history() or []
     (recorded,) = await asyncio.to_thread(
@@ -167,7 +166,7 @@ async def test_hostile_names_stay_names(database, tmp_path):
         lease = await store.acquire(HOSTILE, 30, session=False)
         assert lease is not None
         migration = migration_of(tmp_path, f"1_{HOSTILE}.sql", "select 1;")
-        await SqlRunner(store, quiet_log()).apply(migration, lease, None)
+        await runner_on(store, database).apply(migration, lease, None)
 
         (row,) = await store.history() or []
         holder = await store.holder()
@@ -215,7 +214,7 @@ async def test_a_fence_stops_whoever_lost_the_row_and_nothing_stays(database, tm
         migration = migration_of(tmp_path, "1_a.sql", "create table a (id int);")
 
         with pytest.raises(LeaseLost, match="taken over or removed"):
-            await SqlRunner(store, quiet_log()).apply(migration, lease, None)
+            await runner_on(store, database).apply(migration, lease, None)
         assert await store.history() == []
         assert await operator.fetchval("select to_regclass('a')") is None
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import asyncpg
 
 from migrator import direct, dsn
+from migrator.gate import Restraint
 from migrator.log import Log, configure
 from migrator.migration import Migration, checksum
+from migrator.passage import Care
+from migrator.runners import SqlRunner
 from migrator.store import Store
 
 
@@ -54,3 +57,9 @@ def migration_of(directory: Path, filename: str, text: str) -> Migration:
 def quiet_log() -> Log:
     """A log for code that needs one; errors still show."""
     return configure(component="test", level="error", console=False, to_stdout=False, mask=lambda text: text)
+
+
+def runner_on(store: Store, url: str) -> SqlRunner:
+    """A runner for code that looks inside one process."""
+    care = Care(restraint=Restraint(), open_store=lambda: store_on(url), tell=lambda _reason: None)
+    return SqlRunner(store, quiet_log(), care)

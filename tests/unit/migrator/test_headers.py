@@ -77,4 +77,4 @@ def test_what_is_not_right_is_told_with_its_line_and_what_is_allowed(text, told)
 
     assert str(caught.value).startswith("cannot apply 1_a.sql: line ")
     assert told in str(caught.value)
-    assert "allowed are no-transaction, transaction, timeout=10min" in str(caught.value)
+    assert "allowed are no-transaction, transaction, allow-blocking, timeout=10min" in str(caught.value)
