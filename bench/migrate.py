@@ -18,21 +18,17 @@ packets are (2). What isn't installed is named and left out: `apt-get install gc
 import argparse
 import contextlib
 import dataclasses
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import rig
+import rivals
+from rivals import OURS, PSQL_ALL, PSQL_EACH, Candidate
 
-from migrator import embedded
-
-OURS = "migrator"
-PSQL_EACH, PSQL_ALL = "psql, one a file", "psql, one for all"
 WARM_UP_ROUNDS = 1  # a round takes long enough
 # As initdb leaves them; the embedded one is careless of power cuts.
 SETTINGS = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "128MB", "autovacuum": "on"}
@@ -55,14 +51,6 @@ class Used:
     peak_bytes: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """How a tool wants its files, and how it is called for a directory of them, a port and a database."""
-
-    write: Callable[[Path, int, str], None]
-    command: Callable[[Path, int, str], list[str]]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="local,network,idle,memory", help="which of them, by commas")
@@ -78,13 +66,13 @@ def main() -> None:
     wanted = options.only.split(",")
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
-        port = _free_port()
+        port = rivals.free_port()
         # PostgreSQL's own way to wait at a commit.
         delay = {"commit_delay": str(int(options.disk_ms * 1000)), "commit_siblings": "0"}
         slow = delay if options.disk_ms else {}
         settings = {**SETTINGS, **slow, "listen_addresses": "127.0.0.1", "port": str(port)}
-        with rig.postgres(directory, _binaries(), **settings) as database:
-            candidates = _candidates(options.among.split(","))
+        with rig.postgres(directory, rivals.binaries(), **settings) as database:
+            candidates = rivals.candidates(options.among.split(","))
             bench = Bench(directory, database, candidates, options.rounds, options.disk_ms)
             if "local" in wanted:
                 bench.pending(options.files, 0)
@@ -240,62 +228,6 @@ def _show(title: str, taken: dict, fields: Sequence[str], more: dict) -> None:
     rig.show(title, [*heads, *more], rows)
 
 
-def _candidates(among: Sequence[str]) -> dict[str, Candidate]:
-    """We, and those of these that are installed."""
-    found = {OURS: Candidate(_write_plain, lambda *_: [sys.executable, "-m", "migrator", "up"])}
-    for name in among:
-        program = PROGRAMS[name]()
-        if program is None:
-            print(f"{name}: not installed, left out")
-        elif name == "psql":
-            found[PSQL_EACH], found[PSQL_ALL] = _psql(program)
-        elif name == "dbmate":
-            found[name] = _dbmate(program)
-        elif name == "alembic":
-            found[name] = Candidate(_write_alembic, lambda *_, program=program: [program, "upgrade", "head"])
-        else:
-            found[name] = _yoyo(program)
-    return found
-
-
-def _psql(program: str) -> tuple[Candidate, Candidate]:
-    flags = [program, "-X", "-q", "-v", "ON_ERROR_STOP=1"]
-    loop = 'for file in *.sql; do "$@" -f "$file" || exit; done'
-
-    def each(_: Path, port: int, database: str) -> list[str]:
-        return ["/bin/sh", "-c", loop, "sh", *flags, "-1", _url(port, database)]
-
-    def one_for_all(where: Path, port: int, database: str) -> list[str]:
-        return [*flags, *(f"-f{path}" for path in sorted(where.glob("*.sql"))), _url(port, database)]
-
-    return Candidate(_write_plain, each), Candidate(_write_plain, one_for_all)
-
-
-def _dbmate(program: str) -> Candidate:
-    """With `migrate`, not `up`, which looks first whether the database exists."""
-
-    def write(where: Path, number: int, text: str) -> None:
-        _write_plain(where, number, f"-- migrate:up\n{text}-- migrate:down\n")
-
-    def command(where: Path, port: int, database: str) -> list[str]:
-        url = f"{_url(port, database)}?sslmode=disable"
-        return [program, "--url", url, "--migrations-dir", str(where), "--no-dump-schema", "migrate"]
-
-    return Candidate(write, command)
-
-
-def _yoyo(program: str) -> Candidate:
-    def command(where: Path, port: int, database: str) -> list[str]:
-        apply = [program, "apply", "--batch", "--no-config-file"]
-        return [*apply, "--database", _url(port, database, "+psycopg"), str(where)]
-
-    return Candidate(_write_plain, command)
-
-
-def _url(port: int, database: str, driver: str = "") -> str:
-    return f"postgresql{driver}://postgres@127.0.0.1:{port}/{database}"
-
-
 def _small(number: int) -> str:
     """A small migration: one in five makes a table, the others do something with it."""
     table = f"t{number // 5}"
@@ -306,73 +238,6 @@ def _small(number: int) -> str:
         f"create index {table}_email on {table} (email);\n",
         f"comment on table {table} is 'number {number}';\n",
     )[number % 5]
-
-
-def _write_plain(directory: Path, number: int, text: str) -> None:
-    (directory / f"{20260101000000 + number}_step_{number}.sql").write_text(text)
-
-
-def _write_alembic(directory: Path, number: int, text: str) -> None:
-    """What `alembic init` makes, without the models; all in one transaction, as is its default."""
-    versions = directory / "migrations" / "versions"
-    if not number:
-        versions.mkdir(parents=True)
-        (directory / "alembic.ini").write_text("[alembic]\nscript_location = migrations\n")
-        (directory / "migrations" / "env.py").write_text(_ALEMBIC_ENV)
-    before = f"r{number - 1:05}" if number else None
-    (versions / f"r{number:05}_step.py").write_text(
-        "from alembic import op\n"
-        f"revision = 'r{number:05}'\ndown_revision = {before!r}\nbranch_labels = None\ndepends_on = None\n"
-        f"def upgrade():\n    op.execute({text!r})\ndef downgrade():\n    pass\n"
-    )
-
-
-_ALEMBIC_ENV = """
-import os
-from alembic import context
-from sqlalchemy import create_engine, pool
-url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")
-with create_engine(url, poolclass=pool.NullPool).connect() as connection:
-    context.configure(connection=connection)
-    with context.begin_transaction():
-        context.run_migrations()
-"""
-
-
-def _find_psql() -> str | None:
-    """Debian's `psql` in PATH is a Perl script that looks for the real one."""
-    real = _binaries() / "psql"
-    return str(real) if real.exists() else shutil.which("psql")
-
-
-def _find_dbmate() -> str | None:
-    """The program itself: npm's `dbmate` is a script for node that starts it."""
-    modules = Path(__file__).resolve().parent.parent / "node_modules"
-    cache = Path("~/.npm").expanduser() / "_npx"
-    for place in (modules, *cache.glob("*/node_modules")):
-        for program in place.glob("@dbmate/linux-*/bin/dbmate"):
-            return str(program)
-    return shutil.which("dbmate")
-
-
-def _binaries() -> Path:
-    """Postgres of this machine, or else the wheel's."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
-    return found[-1].parent if found else embedded.find_binaries()
-
-
-PROGRAMS: dict[str, Callable[[], str | None]] = {
-    "psql": _find_psql,
-    "dbmate": _find_dbmate,
-    "alembic": lambda: rig.installed("alembic"),
-    "yoyo": lambda: rig.installed("yoyo"),
-}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":
