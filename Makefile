@@ -32,6 +32,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/migrate.py
+	$(BIN)/python bench/stall.py
 	$(BIN)/python bench/stress.py
 
 soak: $(VENV)/.dev

@@ -8,6 +8,7 @@ noisy machine is noisy for all; read the ratios of pairs, not the milliseconds. 
     python bench/idle.py      how often PID 1 wakes up when there is nothing to do
     python bench/memory.py    PID 1, everything of ours while it migrates, the migrator at its peak
     python bench/stress.py    100,000 signals; 10,000 health requests a second
+    python bench/stall.py     the app's requests while somebody is in a migration's way, beside the same four
     python bench/migrate.py   200 migrations and 1,000 applied ones, beside psql, dbmate, alembic and yoyo
 
 A candidate that isn't installed is left out: `apt-get install gcc libc6-dev tini dumb-init supervisor nodejs
@@ -277,10 +278,10 @@ class Postgres:
         """The URL of an empty one."""
         return self.url(self.new_name())
 
-    def new_name(self) -> str:
-        """The name of an empty database."""
+    def new_name(self, template: str = "template1") -> str:
+        """The name of an empty database, or of a copy of another one."""
         name = f"bench_{uuid.uuid4().hex[:8]}"
-        self.execute(f"create database {name}")
+        self.execute(f"create database {name} template {template}")
         return name
 
     def execute(self, query: str) -> None:

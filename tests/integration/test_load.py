@@ -1,6 +1,9 @@
-"""The load of the benches measures what it says, and those in the way hold what they say."""
+"""The measuring tools of bench/stall.py measure what they say: the load, those in the way, and the whole."""
 
 import itertools
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -9,6 +12,7 @@ import pytest
 
 from bench import blockers, load
 from tests.support.postgres import Blocker, fetch, new_database, private_server
+from tests.support.processes import REPO
 from tests.support.waiting import wait_until
 
 POOL = 2
@@ -128,3 +132,16 @@ def test_an_autovacuum_is_a_real_one():
     assert said == [("autovacuum worker",)]
     assert ("ShareUpdateExclusiveLock",) in held
     assert left == []
+
+
+def test_the_bench_tells_what_the_app_felt_and_when_the_migration_was_done():
+    bench = [sys.executable, REPO / "bench" / "stall.py", "--json", "--seconds", "0.5"]
+    done = subprocess.run(
+        [*bench, "--cases", "long-reader", "--tools", "nothing,migrator"], stdout=subprocess.PIPE, check=True
+    )
+
+    nothing, ours = json.loads(done.stdout)
+    assert (nothing["tool"], nothing["is_done"], nothing["done_s"]) == ("nothing", False, None)
+    assert (ours["tool"], ours["is_done"], ours["code"], ours["invalid_indexes"]) == ("migrator", True, 0, 0)
+    assert ours["done_s"] >= 0
+    assert min(nothing["requests"], ours["requests"]) >= 75
