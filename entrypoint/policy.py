@@ -112,18 +112,26 @@ def _is_worth_a_retry(outcome: Outcome) -> bool:
         case Cause.DEADLINE:
             # The same statements would take as long again; waiting for others may end. Not by the phase:
             # asked to stop, the migrator's last word is `aborted`, whatever it was at.
-            return outcome.last is None or outcome.last.current is None
+            return outcome.last is None or _was_waiting(outcome.last)
         case Cause.MEMORY | Cause.PROCESSES | Cause.STOPPING | Cause.NOT_STARTED:
             return False
+
+
+def _was_waiting(last: Report) -> bool:
+    """Whether it waited for others, and wasn't at work itself."""
+    return last.current is None or last.phase is MigrationPhase.WAITING_FOR_LOCK
 
 
 def _verdict(outcome: Outcome, last: Report, limits: Limits) -> tuple[MigrationPhase, str]:
     where = f" while applying {last.current}" if last.current else ""
     match outcome.cause:
         case Cause.DEADLINE:
+            remedy = (
+                "have those end who were waited for" if _was_waiting(last) else "make the migration smaller"
+            )
             return MigrationPhase.TIMED_OUT, (
-                f"timed out after {limits.timeout_s:g} s{where or f' ({last.phase})'}"
-                f"{_what_it_said(last)}; raise MIGRATION_TIMEOUT or make the migration smaller"
+                f"timed out after {limits.timeout_s:g} s{where or ('' if last.error else f' ({last.phase})')}"
+                f"{_what_it_said(last)}; raise MIGRATION_TIMEOUT or {remedy}"
             )
         case Cause.MEMORY:
             own = outcome.memory_limit_bytes
@@ -163,4 +171,5 @@ def _verdict(outcome: Outcome, last: Report, limits: Limits) -> tuple[MigrationP
 
 def _what_it_said(last: Report) -> str:
     """The migrator's own last words, if it had the time for some."""
-    return f" ({last.error})" if last.error else ""
+    said = last.error or (last.reason if last.phase is MigrationPhase.WAITING_FOR_LOCK else None)
+    return f" ({said})" if said else ""

@@ -136,7 +136,7 @@ class Alone:
         # stand in the way while they wait.
         await execute(self._messages.limit(0 if self._way is Way.CONCURRENT else None))
         try:
-            await execute(f"{self._messages.label} {self._statement.text}")
+            await execute(self._messages.label + self._statement.text)
         except DatabaseError as error:
             if error.ended is Ended.UNKNOWN:
                 raise

@@ -148,7 +148,7 @@ class DirectTransport:
         except asyncpg.PostgresError as error:
             completed = self._connection.counter.completed
             refused = self._refused(error, completed=completed)
-            refused.ended = await self._end_transaction()
+            refused.ended = self.ended = await self._end_transaction()
             raise refused from error
         except UnicodeDecodeError as error:
             refused = DatabaseError(

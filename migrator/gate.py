@@ -145,27 +145,25 @@ class Gate:
     async def _clear(self, wanted: Sequence[Want]) -> tuple[Target, ...]:
         """Wait until nobody holds for long what is wanted; what will be locked."""
         pause_s, waits = _FIRST_LOOK_S, False
-        try:
-            while True:
-                try:
-                    seen = await self._store.look(wanted)
-                except (ConfigError, MigrationFailed) as error:
-                    # A name that can't be looked up, say. The file will tell; its waits are limited anyway.
-                    self._log.debug("lock.unseen", filename=self._filename, reason=str(error))
-                    return ()
-                targets = self._watching(seen, time.monotonic())
-                spared = time.monotonic() < self._spared_until_s
-                found = locks.blockers(targets, spared=spared)
-                if not found:
-                    return targets
-                waits = True
-                self._tell_waiting(found)
-                await self._end_idle(found)
-                await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - no secret
-                pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
-        finally:
-            if waits:
-                self._tell(None)
+        while True:
+            try:
+                seen = await self._store.look(wanted)
+            except (ConfigError, MigrationFailed) as error:
+                # A name that can't be looked up, say. The file will tell; its waits are limited anyway.
+                self._log.debug("lock.unseen", filename=self._filename, reason=str(error))
+                return ()
+            targets = self._watching(seen, time.monotonic())
+            spared = time.monotonic() < self._spared_until_s
+            found = locks.blockers(targets, spared=spared)
+            if not found:
+                if waits:
+                    self._tell(None)
+                return targets
+            waits = True
+            self._tell_waiting(found)
+            await self._end_idle(found)
+            await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - no secret
+            pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
 
     def _tell_waiting(self, found: Sequence[Blocker]) -> None:
         who = frozenset((one.held.pid, one.held.session) for one in found)

@@ -59,7 +59,7 @@ class Messages:
     @property
     def label(self) -> str:
         """What the messages begin with, as pg_stat_activity shows it."""
-        return self._label.rstrip()
+        return self._label
 
     @property
     def lock_timeout_ms(self) -> int | None:

@@ -258,6 +258,14 @@ class Engine:
             await runner.apply(migration, lease, begun, last=last)
         except asyncio.CancelledError:
             outcome = "outcome not known, read at the next start"
+            waited = self.tell.report.reason
+            if self.tell.report.phase is MigrationPhase.WAITING_FOR_LOCK and not runner.in_steps:
+                # Without `current`: it wasn't at work, and another attempt is worth while.
+                self.tell(
+                    MigrationPhase.ABORTED,
+                    error=f"stopped before {migration.filename}: nothing of it was applied; {waited}",
+                )
+                raise
             if runner.in_steps:
                 outcome = (
                     "some of its statements may be done, which is on record; the next start goes on there"

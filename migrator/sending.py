@@ -55,15 +55,16 @@ class Sending:
             await self._transport.execute(self._messages.tail())
 
     async def _send_parts(self, reading: Reading) -> None:
+        label = self._messages.label
         for part in self._cut.parts:
             self._part, self._text = part, reading.text(part)
             if not self._text.strip():
                 break  # it was cut short
             if isinstance(part, Text):
-                await self._transport.execute(self._text)
+                await self._transport.execute(label + self._text)
             else:
                 data = reading.chunks(part.data.begin.offset, part.data.end)
-                await self._transport.copy(self._text, data)
+                await self._transport.copy(label + self._text, data)
         self._part, self._text = None, ""
         if reading.digest() != self._cut.digest:
             raise PlanError(
@@ -75,19 +76,20 @@ class Sending:
         """What to say of a refusal of what was sent last."""
         untouched = self._part is not None and self._part is self._cut.parts[0]
         state = failure.state_of(error, understood=self._cut.understood, untouched=untouched)
+        start = len(self._messages.label)
         match self._part:
             case None:
                 # After the file, it is something that the file left behind.
                 located = Located(text="") if self._has_begun else self._role_refused(error)
             case Text(begin=begin):
-                unfinished = failure.unfinished(self._migration, error, self._text, 0, state, begin=begin)
+                unfinished = failure.unfinished(self._migration, error, self._text, start, state, begin=begin)
                 if unfinished is not None:
                     return MigrationFailed(unfinished)
-                located = failure.locate(error, self._text, 0, 0, begin)
+                located = failure.locate(error, self._text, start, 0, begin)
             case Copy(begin=begin, table=table):
                 line = failure.copied_line(error, table)
                 if line is None:
-                    located = failure.locate(error, self._text, 0, 0, begin)
+                    located = failure.locate(error, self._text, start, 0, begin)
                 else:
                     located = self._data_line(self._part, line)
         return failure.failure(self._migration, error, located, state)

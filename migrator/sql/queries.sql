@@ -179,7 +179,9 @@ select t.oid::int8 as oid, s.nspname as schema_name, c.relname as table_name, t.
   join pg_namespace as s on s.oid = c.relnamespace
   left join held as h on h.relation = t.oid and t.mode = any (h.conflicts)
   left join pg_stat_activity as a on a.pid = h.pid
-  left join pg_prepared_xacts as x on h.pid is null and x.transaction::text = split_part(h.virtualtransaction, '/', 2)
+  left join pg_locks as own on h.pid is null and own.pid is null and own.locktype = 'transactionid'
+        and own.virtualtransaction = h.virtualtransaction
+  left join pg_prepared_xacts as x on x.transaction = own.transactionid
  order by t.oid, h.pid;
 
 -- waiting(label): who waits for what is at work under that label, and for what; and whether it waits itself.

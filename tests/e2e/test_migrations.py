@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.support.faults import faulty_proxy
-from tests.support.postgres import fetch, free_port, new_database, running_server
+from tests.support.postgres import Blocker, fetch, free_port, new_database, running_server
 from tests.support.processes import app
 from tests.support.waiting import wait_until
 
@@ -189,6 +189,34 @@ def test_waiting_for_another_replica_too_long_is_tried_again(start, database, mi
 
     assert second.wait_for_phase("completed")["migrations"]["attempt"] > 1
     assert _history(database) == ["1_a.sql"]
+
+
+def test_whoever_holds_a_table_is_named_in_the_status_and_waited_for_again_after_the_deadline(
+    start, database, migrations
+):
+    fetch(database, "create table orders (id int)")
+    blocker = Blocker(database, "begin; select * from orders")
+    try:
+        running = start(
+            app("wait"),
+            env=_env(
+                database,
+                migrations(_1_a="alter table orders add column note text;"),
+                MIGRATION_TIMEOUT="1.5",
+                MIGRATION_RETRY_COUNT="9",
+                MIGRATION_RETRY_DELAY="0.1",
+            ),
+        )
+        waiting = running.wait_for_phase("waiting_for_lock")["migrations"]
+        running.wait_for_phase("retrying")
+    finally:
+        blocker.close()
+
+    assert waiting["current"] == "1_a.sql"
+    assert waiting["status"] == "running"
+    assert "holds access share on public.orders" in waiting["reason"]
+    assert "idle in transaction" in waiting["reason"]
+    assert running.wait_for_phase("completed")["migrations"]["attempt"] > 1
 
 
 def test_a_child_that_outgrows_its_memory_ends_with_a_status_that_says_so(start, database, migrations):

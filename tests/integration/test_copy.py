@@ -303,7 +303,7 @@ def copying(database, tmp_path):
 
 
 COPYING = (
-    "select pid from pg_stat_activity where query like 'copy t from%' and state = 'active'"
+    "select pid from pg_stat_activity where query like '%copy t from%' and pid <> pg_backend_pid() and state = 'active'"
     " and datname = current_database()"
 )
 

@@ -41,6 +41,7 @@ def test_an_exit_code_is_worth_a_retry_or_not(code, worth):
         (Cause.DEADLINE, None, True),
         (Cause.DEADLINE, Report(phase=P.CONNECTING), True),
         (Cause.DEADLINE, Report(phase=P.WAITING_FOR_LOCK), True),
+        (Cause.DEADLINE, Report(phase=P.WAITING_FOR_LOCK, current="1_a.sql"), True),
         (
             Cause.DEADLINE,
             Report(phase=P.ABORTED, error="stopped by SIGTERM: nothing was being applied"),
