@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from migrator import statements
+from migrator.errors import MigrationFailed
 from migrator.log import Log
 from migrator.messages import Messages
 from migrator.sql import identifier
@@ -129,9 +130,14 @@ class Alone:
         # Nothing can fence such a statement. The session advisory lock keeps others away while it runs;
         # that the lease is ours is asked right before it.
         await execute(self._messages.announce(done=self._done))
+        table = statements.indexed_by(self._statement) if self._way is Way.CONCURRENT else None
         # Each time: a deadlock, say, leaves an INVALID index, which IF NOT EXISTS takes for done.
         if await self._is_done_already():
             return
+        before = await self._store.broken_indexes(table) if table else []
+        if table and self._in_doubt:
+            # Its name may be one that the server made up.
+            await self._drop(before, "left INVALID by an earlier try")
         # CONCURRENTLY waits in nobody's way, and a timeout would leave it broken. VACUUM FULL and its kind do
         # stand in the way while they wait.
         await execute(self._messages.limit(0 if self._way is Way.CONCURRENT else None))
@@ -142,6 +148,8 @@ class Alone:
                 raise
             gone = error.sqlstate == "42704" and self._statement.text[:4].lower() == "drop"
             if not (self._in_doubt and gone):
+                if table:
+                    await self._drop_new(table, before)
                 await execute(self._messages.settle(done=self._done, finished=False))
                 raise
 
@@ -154,8 +162,19 @@ class Alone:
         schema, valid = found
         if valid:
             return self._in_doubt
-        # What a broken CONCURRENTLY leaves behind: of no use, and in the way of the next try.
-        name = f"{identifier(schema)}.{identifier(index.name)}"
-        self._log.warning("index.dropped", index=name, reason="left INVALID by an earlier try")
-        await self._store.transport.execute(f"drop index concurrently if exists {name}")
+        await self._drop([f"{identifier(schema)}.{identifier(index.name)}"], "left INVALID by an earlier try")
         return False
+
+    async def _drop_new(self, table: str, before: list[str]) -> None:
+        """Leave nothing INVALID behind; if that fails as well, the next try does it."""
+        try:
+            after = await self._store.broken_indexes(table)
+            await self._drop([name for name in after if name not in before], "left INVALID by its failure")
+        except (DatabaseError, MigrationFailed) as error:
+            self._log.warning("index.undropped", reason=str(error))
+
+    async def _drop(self, names: list[str], reason: str) -> None:
+        """What a broken CONCURRENTLY leaves: of no use, in the way of the next try, and costly."""
+        for name in names:
+            self._log.warning("index.dropped", index=name, reason=reason)
+            await self._store.transport.execute(f"drop index concurrently if exists {name}")

@@ -75,6 +75,8 @@ class Gate:
         self._takes = False
         self._may_set_deadlock_timeout = True
         self._spared_until_s = 0.0
+        # Sessions that we couldn't end.
+        self._unended: set[int] = set()
         # Locks that only showed when a try waited for them.
         self._surprises: list[Want] = []
         # The last try waited for something that we hadn't looked at.
@@ -190,11 +192,17 @@ class Gate:
         if limit_s is None:
             return
         for one in found:
-            if one.held.pid is None or not one.held.is_idle or (one.held.idle_s or 0.0) < limit_s:
+            if (
+                one.held.pid is None
+                or one.held.pid in self._unended
+                or not one.held.is_idle
+                or (one.held.idle_s or 0.0) < limit_s
+            ):
                 continue
             try:
                 ended = await self._store.end_idle(one.held.pid, limit_s)
             except MigratorError as error:
+                self._unended.add(one.held.pid)
                 self._log.warning("blocker.unended", pid=one.held.pid, reason=str(error))
                 continue
             if ended:

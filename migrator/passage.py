@@ -18,6 +18,8 @@ from migrator.wants import Want
 # A file that met a serialization failure is tried again so often. Locks are tried for without an end: who
 # wants one has MIGRATION_TIMEOUT.
 _CONFLICT_TRIES = 12
+# After so many tries the status says so, too.
+_TELL_AFTER_TRIES = 4
 _LOCK_CONFLICTS = frozenset({"55P03", "40P01"})
 _LOCK_TIMEOUT = "55P03"
 
@@ -92,7 +94,11 @@ class Passage:
                         attempt=tries,
                         reason=f"{error.text.splitlines()[0]} ({error.sqlstate})",
                     )
+                if tries >= _TELL_AFTER_TRIES:
+                    self._care.tell(f"others were in its way {tries} times: {error.text.splitlines()[0]}")
                 await gate.pause()
+                if tries >= _TELL_AFTER_TRIES:
+                    self._care.tell(None)
             else:
                 return
 

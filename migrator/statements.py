@@ -111,6 +111,18 @@ def index_of(statement: Statement) -> Index | None:
     return Index(schema=table.get("schemaname"), name=node["idxname"], table=".".join(map(identifier, names)))
 
 
+def indexed_by(statement: Statement) -> str | None:
+    """The table, or the index, of which a CONCURRENTLY makes an index anew; None if it makes none."""
+    match tree(statement):
+        case {"IndexStmt": {"relation": relation}}:
+            pass
+        case {"ReindexStmt": {"kind": "REINDEX_OBJECT_TABLE" | "REINDEX_OBJECT_INDEX", "relation": relation}}:
+            pass
+        case _:
+            return None
+    return ".".join(identifier(relation[key]) for key in ("schemaname", "relname") if relation.get(key))
+
+
 def _statements(text: str, spans: list[tuple[int, int]]) -> Iterator[Statement]:
     encoded = text.encode()
     ascii_only = len(encoded) == len(text)

@@ -195,6 +195,11 @@ class Store:
         rows = await self._query("index_state", schema_name=schema, index_name=name, table_name=table)
         return (rows[0]["schema_name"], rows[0]["valid"]) if rows else None
 
+    async def broken_indexes(self, relation: str) -> list[str]:
+        """The INVALID indexes of a table, or of an index's table (as SQL writes it), that nobody is making."""
+        rows = await self._query("broken_indexes", "look for broken indexes", relation_name=relation)
+        return [row["name"] for row in rows]
+
     async def look(self, wanted: Iterable[Want]) -> tuple[Target, ...]:
         """What will be locked, and who holds it.
 

@@ -101,6 +101,16 @@ select n.nspname as schema_name, i.indisvalid as valid
    and i.indrelid = to_regclass(:table_name)
    and case when :schema_name::text is null then pg_table_is_visible(c.oid) else n.nspname = :schema_name end;
 
+-- broken_indexes(relation_name): the INVALID indexes of a table, or of the table of an index, that nobody is at work on.
+select format('%I.%I', n.nspname, c.relname) as name
+  from pg_index as i
+  join pg_class as c on c.oid = i.indexrelid
+  join pg_namespace as n on n.oid = c.relnamespace
+ where not i.indisvalid
+   and i.indrelid = coalesce((select indrelid from pg_index where indexrelid = to_regclass(:relation_name)),
+                             to_regclass(:relation_name))
+   and not exists (select from pg_stat_progress_create_index as p where p.index_relid = i.indexrelid);
+
 -- look(wanted): who holds what a file will ask for, in a way that it would have to wait. Each relation that it
 -- will lock is a row, or several if several hold it. It waits for nobody, and needs no right beyond seeing
 -- pg_locks; what pg_stat_activity hides from us comes as null.

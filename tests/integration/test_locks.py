@@ -235,6 +235,29 @@ def test_concurrently_waits_for_as_long_as_it_takes_and_leaves_nothing_invalid(s
     assert "migration.retrying" not in err
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "create unique index concurrently i on busy (note);",
+        "create unique index concurrently on busy (note);",
+        "reindex index concurrently whole;",
+    ],
+    ids=["named", "unnamed", "made anew"],
+)
+def test_an_index_that_cannot_be_made_leaves_nothing_invalid(shop, migrations, text):
+    run(shop, "create unique index whole on busy (note); insert into busy (id, note) values (-1, 'twice')")
+    # Twice, behind the unique index's back: what a damaged index, or one with a changed collation, is like.
+    run(shop, "update pg_index set indisready = false where indexrelid = 'whole'::regclass")
+    run(shop, "insert into busy (id, note) values (-2, 'twice')")
+    run(shop, "update pg_index set indisready = true where indexrelid = 'whole'::regclass")
+    done = run_migrator(shop, migrations(_1_a=text))
+
+    assert done.returncode == 1
+    assert "could not create unique index" in done.stderr
+    assert "index.dropped" in done.stderr
+    assert fetch(shop, "select count(*) from pg_index where not indisvalid") == [(0,)]
+
+
 def test_a_step_that_locks_is_waited_for_like_a_file(shop, migrations):
     directory = migrations(_1_a=f"create index concurrently i on other (note); {ALTER} vacuum full busy;")
     with waiting_behind(blockers.long_reader(shop), shop, directory) as said:
