@@ -196,7 +196,7 @@ class Store:
         return (rows[0]["schema_name"], rows[0]["valid"]) if rows else None
 
     async def broken_indexes(self, relation: str) -> list[str]:
-        """The INVALID indexes of a table, or of an index's table (as SQL writes it), that nobody is making."""
+        """The INVALID indexes of a table, or of an index's table, that nobody is making."""
         rows = await self._query("broken_indexes", "look for broken indexes", relation_name=relation)
         return [row["name"] for row in rows]
 
