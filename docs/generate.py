@@ -13,6 +13,8 @@ from entrypoint.board import APP_NEXT
 from entrypoint.status import MIGRATION_NEXT
 from migrator import errors, variables
 from migrator.env import Variable
+from migrator.hazards.finding import Rule
+from migrator.hazards.table import RULES
 from migrator.report import STATUS_OF
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -127,7 +129,58 @@ stateDiagram-v2
 """
 
 
-PAGES = {"variables.md": variables_page, "exit-codes.md": exit_codes_page, "states.md": states_page}
+def hazards_page() -> str:
+    """Every rule of `migrator lint`."""
+    listed = "\n".join(
+        f"| [{rule.name}](#{rule.name}) | {rule.severity} | {rule.title} |" for rule in RULES.values()
+    )
+    rules = "\n".join(_rule(rule) for rule in RULES.values())
+    return f"""# Hazards
+
+{NOTE}
+What `migrator lint` finds in migration files, and `migrator up` before it applies anything (`MIGRATION_HAZARDS`).
+[How it is told, and what isn't](../explanation/hazards.md).
+
+A table that the pending files make themselves, an empty one, and one of at most 2 MB is in nobody's way, and what the
+catalogs prove to be free is not told. `blocking`: readers or writers of the app stand still for as long as it takes.
+`breaking`: what the running release relies on is gone afterwards. `notice`: worth knowing; `migrator lint --all` shows it.
+
+A file that is meant to have one says so, and why, before its first statement:
+
+```sql
+-- migrator: allow=update-whole-table because the app is stopped for this release
+```
+
+| rule | | |
+|---|---|---|
+{listed}
+
+{rules}"""
+
+
+def _rule(rule: Rule) -> str:
+    return f"""## {rule.name}
+
+{rule.title} ({rule.severity}). {rule.why}
+
+```sql
+{rule.example}
+```
+
+Instead: {rule.safe}
+
+```sql
+{rule.safe_example}
+```
+"""
+
+
+PAGES = {
+    "variables.md": variables_page,
+    "exit-codes.md": exit_codes_page,
+    "states.md": states_page,
+    "hazards.md": hazards_page,
+}
 
 
 def main() -> int:

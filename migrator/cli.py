@@ -20,10 +20,11 @@ from migrator.version import Version
 _COMMANDS = {
     "up": "apply what is pending",
     "status": "which migrations are applied and which are pending",
+    "lint": "what in the files would stop or break the running app",
 }
 
 _EPILOG = """\
-exit codes: 0 done, 1 a migration failed, 2 usage, 65 files don't fit the history,
+exit codes: 0 done, 1 a migration failed, 2 usage, 65 files don't fit the history, or have hazards,
             69 database unreachable, 75 lock busy or lost, 78 configuration
 example:    DATABASE_URL=postgresql://user:password@host/database migrator up"""
 

@@ -31,6 +31,12 @@ class PlanError(MigratorError):
     exit_code = 65
 
 
+class HazardRefused(MigratorError):
+    """What is pending would stop or break the running app (`MIGRATION_HAZARDS=refuse`, `migrator lint`)."""
+
+    exit_code = 65
+
+
 class Unavailable(MigratorError):
     """The database can't be reached, or went away."""
 

@@ -13,8 +13,8 @@ from migrator.comments import end_of_block
 from migrator.errors import PlanError
 
 _ALLOWED = (
-    "no-transaction, transaction, allow-blocking, timeout=10min, lock-timeout=2s, role=name "
-    "(times in us, ms, s, min, h, d; ms if it isn't said; 0 is none)"
+    "no-transaction, transaction, allow-blocking, timeout=10min, lock-timeout=2s, role=name, "
+    "allow=rule because ... (times in us, ms, s, min, h, d; ms if it isn't said; 0 is none)"
 )
 _HEADER = re.compile(r"[ \t]*--[ \t]*migrator:(?P<items>.*)", re.IGNORECASE)
 _ITEM = re.compile(
@@ -23,6 +23,8 @@ _ITEM = re.compile(
 _BLANK_OR_COMMENT = re.compile(r"\s+|--[^\n]*|/\*")
 # As PostgreSQL has them (guc.c), in milliseconds.
 _UNITS_MS = {"us": 0.001, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "": 1}
+_RULE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_ALLOW_EXAMPLE = "-- migrator: allow=set-not-null because the table is small"
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)[ \t]*([a-z]*)")
 _MAX_MS = 2**31 - 1
 
@@ -38,6 +40,7 @@ class Headers:
         role: Who runs it.
         role_line: Where that stands.
         allow_blocking: It may keep others waiting for as long as it takes.
+        allow: Hazards that it is meant to have, as rule and reason; see `migrator.hazards`.
     """
 
     transactional: bool | None = None
@@ -46,6 +49,7 @@ class Headers:
     role: str | None = None
     role_line: int = 0
     allow_blocking: bool = False
+    allow: tuple[tuple[str, str], ...] = ()
 
 
 NO_HEADERS = Headers()
@@ -61,17 +65,21 @@ def parse(text: str, filename: str) -> Headers:
         return NO_HEADERS
     found: dict[str, object] = {}
     lines: dict[str, int] = {}
+    allowed: list[tuple[str, str]] = []
     end = 0
     for line, items, end in _leading(text):  # noqa: B007 - its last value is where the comments end
         if items is None:
             continue
         for name, value in _items(items, line, filename):
             key, meant = _meaning(name, value, line, filename)
+            if key == "allow":
+                allowed.append((str(meant), _reason(items, str(meant), line, filename)))
+                break  # the reason goes on to the end of the line
             if key in lines:
                 raise _wrong(filename, line, f"{name!r} comes after line {lines[key]} has said it already")
             found[key], lines[key] = meant, line
     _refuse_late(text, end, filename)
-    return Headers(**found, role_line=lines.get("role", 0))  # type: ignore[arg-type]  # _meaning has the types
+    return Headers(**found, allow=tuple(allowed), role_line=lines.get("role", 0))  # type: ignore[arg-type]  # _meaning has the types
 
 
 def _leading(text: str) -> Iterator[tuple[int, str | None, int]]:
@@ -119,12 +127,26 @@ def _meaning(name: str, value: str | None, line: int, filename: str) -> tuple[st
                 return "role", given[1:-1].replace('""', '"')
             # As SQL has it: without double quotes upper case doesn't count.
             return "role", given.strip("'").lower() if not given.startswith("'") else given[1:-1]
+        case "allow", str(given) if _RULE.fullmatch(given):
+            return "allow", given
+        case "allow", _:
+            raise _wrong(filename, line, f"allow names one rule, and why: {_ALLOW_EXAMPLE}")
         case (("timeout" | "lock-timeout" | "role"), _):
             raise _wrong(filename, line, f"{name} needs a value")
         case (("no-transaction" | "transaction" | "allow-blocking"), _):
             raise _wrong(filename, line, f"{name} has no value")
         case _:
             raise _wrong(filename, line, f"{name!r} isn't known")
+
+
+def _reason(items: str, rule: str, line: int, filename: str) -> str:
+    """Why the file may have that hazard: whoever reads it later can't ask any more."""
+    found = re.search(
+        rf"allow[ \t]*=[ \t]*{re.escape(rule)}[\s,]+because\b[\s:]*(\S.*)", items, re.IGNORECASE
+    )
+    if found is None:
+        raise _wrong(filename, line, f"allow={rule} doesn't say why; write: allow={rule} because ...")
+    return found[1].strip()
 
 
 def _milliseconds(given: str) -> int | None:
@@ -143,7 +165,8 @@ def _refuse_late(text: str, begin: int, filename: str) -> None:
         line = text.count("\n", 0, begin + found.start()) + 1
         try:
             for name, value in _items(found["items"], line, filename):
-                _meaning(name, value, line, filename)
+                if _meaning(name, value, line, filename)[0] == "allow":
+                    break
         except PlanError:
             continue  # a comment that only begins alike
         raise _wrong(filename, line, "it counts only before the first statement; move it there")

@@ -229,6 +229,16 @@ class Engine:
             if store.transport.pooled:
                 for migration in plan.pending:
                     await runner.check(migration)  # refuse what can't work here before anything runs
+            if self.settings.hazards != "off":
+                from migrator.hazards import guard  # late: nothing pending, nothing to look at
+
+                await guard.look(
+                    plan.pending,
+                    store.transport,
+                    self.log,
+                    refuse=self.settings.hazards == "refuse",
+                    supabase=self.settings.is_supabase,
+                )
             self.log.info("migration.planned", pending=len(plan.pending), applied=plan.applied)
             for number, migration in enumerate(plan.pending):
                 self.tell(

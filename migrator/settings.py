@@ -45,6 +45,7 @@ class Settings:
     environment: str | None
     schema: str
     changed_files: str
+    hazards: str
     lease_ttl_s: float
     freeze_budget_ms: int
     max_blocking_ms: int | None
@@ -96,6 +97,7 @@ class Settings:
             environment=read.get(variables.ENVIRONMENT),
             schema=read.get(variables.SCHEMA),
             changed_files=read.get(variables.CHANGED_FILES),
+            hazards=read.get(variables.HAZARDS),
             lease_ttl_s=read.get(variables.LEASE_TTL),
             freeze_budget_ms=read.get(variables.FREEZE_BUDGET),
             max_blocking_ms=_max_blocking_ms(read.get(variables.MAX_BLOCKING), read.get(variables.MODE)),
@@ -113,6 +115,13 @@ class Settings:
         if read.problems:
             raise ConfigError(Redactor(settings.secrets)("; ".join(read.problems)))
         return settings
+
+    @property
+    def is_supabase(self) -> bool:
+        """Whether what is migrated looks like a Supabase project, by its host or by where its files lie."""
+        host = self.database.place.split("/")[0] if self.database else ""
+        in_project = any(one.absolute().parts[-2:] == ("supabase", "migrations") for one in self.directories)
+        return in_project or "supabase" in host
 
     def require_database(self) -> Dsn:
         """The database.

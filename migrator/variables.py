@@ -118,6 +118,14 @@ CHANGED_FILES = Variable(
     shown_default="refuse",
     help="What to do when an applied file was edited afterwards.",
 )
+HAZARDS = Variable(
+    names=("MIGRATION_HAZARDS",),
+    parse=choice("off", "warn", "refuse"),
+    default="warn",
+    shown_default="warn",
+    help="What to do when a pending file would stop or break the running app: log the "
+    "[hazard](hazards.md) (`warn`), or apply nothing (`refuse`).",
+)
 MODE = Variable(
     names=("MIGRATION_MODE",),
     parse=choice("parallel", "gate", "only"),
@@ -318,6 +326,7 @@ OF_MIGRATIONS: tuple[Variable[Any], ...] = (
     DIRECTORIES,
     SCHEMA,
     CHANGED_FILES,
+    HAZARDS,
     MODE,
     TIMEOUT,
     RETRY_COUNT,

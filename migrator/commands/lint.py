@@ -1,0 +1,120 @@
+"""Which statements of the files would stop or break the running app."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migrator import migration as files
+from migrator import plan as plans
+from migrator.errors import MigratorError, PlanError, Unavailable
+from migrator.hazards import check, parsed, reading, show, warn
+from migrator.hazards.facts import Facts
+from migrator.hazards.finding import Finding, Severity
+from migrator.hazards.parsed import Parsed
+from migrator.migrate import meaning_of
+from migrator.output import write
+from migrator.plan import HistoryRow
+from migrator.transport import DatabaseError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from migrator.migration import Migration
+    from migrator.session import Session
+    from migrator.store import Store
+
+HAZARDS_FOUND = 65
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        type=Path,
+        help="these; else what is pending, or without a database, all",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for machines")
+    form.add_argument("--sarif", action="store_true", help="for GitHub's code scanning")
+    form.add_argument("--fix", action="store_true", help="write the safe form where it means the same")
+    parser.add_argument("--all", action="store_true", help="notices, too")
+    parser.add_argument("--offline", action="store_true", help="don't ask the database")
+
+
+async def run(session: Session, options: argparse.Namespace) -> int:
+    """Tell what was found; 65 if any of it stops or breaks the app, else 0.
+
+    Raises:
+        MigratorError: It can't be done.
+    """
+    settings = session.settings
+    known = files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    history: list[HistoryRow] = []
+    chosen = list(options.files)
+    facts: Facts | None = None
+    use_database = settings.database is not None and not options.offline
+    if use_database:
+        try:
+            async with session.database(), session.open_store() as store:
+                history = await store.history() or []
+                chosen = chosen or [one.path for one in _pending(known.migrations, history)]
+                read = _read(chosen)
+                facts = await _facts(store, read)
+        except Unavailable as error:
+            # Not an error: what the files show can be told without it.
+            session.log.warning("hazard.unknown", reason=f"{error}; told from the files alone")
+            use_database = False
+    if not use_database:
+        chosen = chosen or [one.path for one in known.migrations]
+        read = _read(chosen)
+    unknown = warn.unknown_allowances(read)
+    if unknown:
+        raise PlanError("cannot check: " + "; ".join(unknown))
+    found = [one for one in check.check(read, facts) if options.all or one.severity is not Severity.NOTICE]
+    paths = {one.path.name: one.path for one in read}
+    _write(found, paths, options, database=use_database)
+    if options.fix:
+        from migrator.hazards import fix  # late: only who asks for it
+
+        for line in fix.fix(read, found, known.migrations, {row.version for row in history}):
+            write(line)
+    return HAZARDS_FOUND if any(one.severity is not Severity.NOTICE for one in found) else 0
+
+
+def _write(
+    found: list[Finding], paths: dict[str, Path], options: argparse.Namespace, *, database: bool
+) -> None:
+    count = sum(one.severity is not Severity.NOTICE for one in found)
+    if options.json:
+        write(show.as_json(found, paths, {"database": database, "files": len(paths), "hazards": count}))
+    elif options.sarif:
+        write(show.as_sarif(found, paths, metadata.version("entrypoint")))
+    else:
+        for line in show.for_eyes(found, paths, colors=sys.stdout.isatty()):
+            write(line)
+        by = "" if database else ", by the files alone"
+        write(f"{_counted(len(paths), 'file')}{by}: {_counted(count, 'hazard')}")
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _pending(migrations: tuple[Migration, ...], history: list[HistoryRow]) -> tuple[Migration, ...]:
+    return plans.make(migrations, history, refuse_changed=False, meaning=meaning_of).pending
+
+
+def _read(paths: list[Path]) -> list[Parsed]:
+    return [parsed.parse(path) for path in paths]
+
+
+async def _facts(store: Store, read: list[Parsed]) -> Facts:
+    try:
+        return await reading.read(store.transport, parsed.names(read))
+    except DatabaseError as error:
+        raise MigratorError(f"cannot read the catalogs: {error.text}; --offline does without them") from error
