@@ -10,6 +10,8 @@ from migrator.hazards.finding import Finding, Fix
 from migrator.hazards.seen import Seen, called
 from migrator.hazards.tree import Node, quoted
 
+_DOMAINS_VALIDATED_BESIDE_WRITERS = 180000
+
 
 def add_constraint(seen: Seen, command: Node, number: int, clause: str) -> Iterator[Finding]:
     """ADD CONSTRAINT in all its kinds."""
@@ -33,7 +35,7 @@ def _check(seen: Seen, constraint: Node, number: int, clause: str) -> Iterator[F
     used = seen.in_use(seen.node["relation"])
     if used is None or constraint.get("skip_validation") or constraint.get("is_enforced") is False:
         return
-    name = _free_name(seen, constraint)
+    name = free_name(seen, constraint)
     yield seen.finding(
         "add-check",
         f"all of {used[1]} is read to check it, and nobody reads or writes the table meanwhile",
@@ -59,7 +61,7 @@ def _foreign(seen: Seen, constraint: Node, number: int, clause: str) -> Iterator
     found = seen.table(relation)
     if found is None:
         return
-    name = _free_name(seen, constraint)
+    name = free_name(seen, constraint)
     columns = tuple(tree.strings(constraint.get("fk_attrs")))
     if found[1] is not None and not any(one.columns[: len(columns)] == columns for one in found[1].indexes):
         yield from _without_index(seen, columns, found[1], parent)
@@ -111,7 +113,7 @@ def _unique(seen: Seen, constraint: Node) -> Iterator[Finding]:
     table = tree.relation_name(relation)
     primary = constraint["contype"] == "CONSTR_PRIMARY"
     columns = tree.strings(constraint.get("keys"))
-    name = _free_name(seen, constraint)
+    name = free_name(seen, constraint)
     what = "PRIMARY KEY" if primary else "UNIQUE"
     attributes = [
         text
@@ -234,11 +236,14 @@ def drop_constraint(seen: Seen, command: Node) -> Iterator[Finding]:
 
 
 def alter_domain(seen: Seen) -> Iterator[Finding]:
-    """ALTER DOMAIN ADD CONSTRAINT, SET NOT NULL."""
+    """ALTER DOMAIN ADD CONSTRAINT, SET NOT NULL, VALIDATE CONSTRAINT."""
     node = seen.node
-    adds = node.get("subtype") == "C"
+    subtype = node.get("subtype")
     constraint = node.get("def", {}).get("Constraint", {})
-    if not (adds or node.get("subtype") == "O") or constraint.get("skip_validation"):
+    version = seen.world.facts.server_version if seen.world.facts else 0
+    # From 18 on it lets writers pass.
+    validates = subtype == "V" and version < _DOMAINS_VALIDATED_BESIDE_WRITERS
+    if not (subtype in ("C", "O") or validates) or constraint.get("skip_validation"):
         return
     names = tree.strings(node["typeName"])
     if names[-1] in seen.world.new_types:
@@ -255,24 +260,21 @@ def alter_domain(seen: Seen) -> Iterator[Finding]:
         ", ".join(called(one.name, one) for one in users if not one.is_small) or "every table that uses it"
     )
     domain = tree.written(*names)
-    if adds and constraint.get("contype") == "CONSTR_CHECK":
-        name = quoted(constraint.get("conname") or f"{names[-1]}_check")
-        text = seen.statement.text
-        if "conname" not in constraint:
-            at = tree.position(text, constraint["location"])
-            text = f"{text[:at]}CONSTRAINT {name} {text[at:]}"
-        fix = Fix(text=f"{text} NOT VALID", then=((f"ALTER DOMAIN {domain} VALIDATE CONSTRAINT {name};",),))
-    else:
+    add = f"{seen.statement.text} NOT VALID"
+    if subtype == "O":
         name = quoted(f"{names[-1]}_not_null")
-        fix = None
+        add = f"ALTER DOMAIN {domain} ADD CONSTRAINT {name} CHECK (VALUE IS NOT NULL) NOT VALID"
+    beside = version >= _DOMAINS_VALIDATED_BESIDE_WRITERS
+    later = "-- in the next file, ALTER DOMAIN ... VALIDATE CONSTRAINT" if beside else (
+        "-- that counts for all that is written from then on; VALIDATE CONSTRAINT would stop writers, too, before "
+        "PostgreSQL 18"
+    )  # fmt: skip
     yield seen.finding(
         "domain-constraint",
         f"all of {tables} is read to check it, and nobody writes to any of them meanwhile",
-        ""
-        if fix
-        else f"ALTER DOMAIN {domain} ADD CONSTRAINT {name} CHECK (VALUE IS NOT NULL) NOT VALID;\n"
-        f"-- in the next file:\nALTER DOMAIN {domain} VALIDATE CONSTRAINT {name};",
-        fix=fix,
+        f"-- leave it NOT VALID, or run this when few write:\n{seen.statement.text};"
+        if validates
+        else f"{add};\n{later}",
     )
 
 
@@ -290,25 +292,25 @@ def _later_validated(seen: Seen, constraint: Node, number: int, clause: str, nam
     )
 
 
-def _free_name(seen: Seen, constraint: Node) -> str:
+def free_name(seen: Seen, constraint: Node) -> str:
     """The constraint's name: as given, or as PostgreSQL makes it, with a number if there is one of that name."""
-    name = constraint_name(seen.node["relation"], constraint)
-    if constraint.get("conname"):
-        return name
-    key = seen.world.key(seen.node["relation"])
-    taken = {one.name for one in seen.world.constraints(key)}
-    others = [one["AlterTableCmd"].get("def") for one in seen.node["cmds"]]
-    for other in others:
-        one = other.get("Constraint") if isinstance(other, dict) else None
+    relation = seen.node["relation"]
+    taken = {one.name for one in seen.world.constraints(seen.world.key(relation))}
+    name = ""
+    for command in seen.node["cmds"]:
+        definition = command["AlterTableCmd"].get("def")
+        one = definition.get("Constraint") if isinstance(definition, dict) else None
+        if one is None:
+            continue
+        name = base = constraint_name(relation, one)
+        number = 0
+        while name in taken and not one.get("conname"):
+            number += 1
+            name = f"{base}{number}"
+        taken.add(name)
         if one is constraint:
             break
-        if one is not None:
-            taken.add(constraint_name(seen.node["relation"], one))
-    number, free = 0, name
-    while free in taken:
-        number += 1
-        free = f"{name}{number}"
-    return free
+    return name
 
 
 def constraint_name(relation: Node, constraint: Node) -> str:

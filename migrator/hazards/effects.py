@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from migrator.hazards import tree
-from migrator.hazards.constraints import constraint_name
+from migrator.hazards.constraints import free_name
 from migrator.hazards.facts import Constraint
 from migrator.hazards.seen import Seen
 from migrator.hazards.tree import Node
@@ -88,7 +88,7 @@ def _altered(seen: Seen) -> None:
                 "CONSTR_NOTNULL",
                 "CONSTR_FOREIGN",
             ):
-                name = constraint_name(relation, constraint)
+                name = free_name(seen, constraint)
                 valid = not constraint.get("skip_validation")
                 says = not_null_columns(constraint.get("raw_expr", {}))
                 if constraint["contype"] == "CONSTR_NOTNULL":

@@ -41,7 +41,7 @@ class Quick:
         """Whether nothing in the next file can be a hazard."""
         if _ODD.search(text):
             return False
-        bare = _HIDDEN.sub("''", text)
+        bare = _HIDDEN.sub(lambda found: " " if found[0][0] == "-" else "''", text)
         return "$" not in bare and all(self._is_harmless(statement) for statement in bare.split(";"))
 
     def _is_harmless(self, statement: str) -> bool:

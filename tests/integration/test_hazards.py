@@ -1,12 +1,13 @@
 """What the rules say, beside what PostgreSQL really does."""
 
 import asyncio
+import re
 import uuid
 
 import asyncpg
 import pytest
 
-from migrator import direct, dsn
+from migrator import direct, dsn, statements
 from migrator.hazards import check, parsed, reading
 from migrator.hazards.finding import Severity
 from tests.support.postgres import fetch, new_database
@@ -128,6 +129,9 @@ CASES = {
     "alter table orders add exclude (ref with =)": {"add-exclusion"},
     "alter domain in_use add constraint c check (value <> 'x')": {"domain-constraint"},
     "alter domain in_use add constraint c check (value <> 'x') not valid": set(),
+    "alter domain in_use add constraint c check (value <> 'x') not valid; alter domain in_use validate constraint c": {
+        "domain-constraint"
+    },
     "alter domain unchecked add constraint c check (value <> 'x')": set(),
     "create index on orders (plain)": {"create-index"},
     "create index on tiny (id)": set(),
@@ -203,7 +207,7 @@ async def told(url, text, tmp_path):
     return [one for one in check.check(read, facts) if one.severity is not Severity.NOTICE]
 
 
-async def stands_still(url, text):
+async def stands_still(url, text, *, commit=False):
     """Whether readers or writers would stand still: a rewrite, a scan or many rows under a lock against them."""
     connection = await asyncpg.connect(url)
     try:
@@ -214,38 +218,27 @@ async def stands_still(url, text):
             " join pg_namespace n on n.oid = c.relnamespace left join pg_index i on i.indexrelid = c.oid"
             " where n.nspname = 'public' and c.relkind in ('r', 'i', 'm')"
         )
-        filenodes = {row["oid"]: row["node"] for row in before}
-        owners = {row["oid"]: row["owner"] for row in before}
-        large = {
-            row["oid"]
-            for row in await connection.fetch(
-                "select oid from pg_class where relkind in ('r', 'm') and reltuples > 2000"
-            )
-        }
+        large = {row[0] for row in await connection.fetch("select oid from pg_class where reltuples > 2000")}
         await connection.execute(text)
-        after = dict(
-            await connection.fetch(
-                "select oid, pg_relation_filenode(oid) from pg_class where relkind in ('r', 'i', 'm')"
-            )
-        )
+        after = dict(await connection.fetch("select oid, pg_relation_filenode(oid) from pg_class"))
         rewritten = {
-            owners[oid] for oid, node in filenodes.items() if oid in after and after[oid] != node
+            row["owner"] for row in before if after.get(row["oid"], row["node"]) != row["node"]
         } & large
         touched = await connection.fetch(
             "select relid, seq_scan, n_tup_upd + n_tup_del as changed from pg_stat_xact_user_tables"
         )
         scanned = {row["relid"] for row in touched if row["seq_scan"]} & large
-        many = {row["relid"] for row in touched if row["changed"] > 2000}
+        many = any(row["changed"] > 2000 for row in touched)
         locks = await connection.fetch(
             "select relation, mode from pg_locks where pid = pg_backend_pid() and relation is not null"
         )
         locked = {row["relation"] for row in locks if row["mode"] in BLOCKING_LOCKS} & large
-        await transaction.rollback()
-        if "truncate" in text:  # a new file, but an empty one
-            return False
-        return bool(many) or bool(locked and scanned) or bool(rewritten & locked)
+        await (transaction.commit() if commit else transaction.rollback())
     finally:
         await connection.close()
+    if "truncate" in text:  # a new file, but an empty one
+        return False
+    return many or bool(locked and scanned) or bool(rewritten & locked)
 
 
 @pytest.mark.parametrize("text", [one for one, rules in CASES.items() if rules is not None])
@@ -258,3 +251,38 @@ def test_what_is_told_is_what_happens(filled, tmp_path, text):
     assert {one.rule for one in found} == CASES[text]
     assert any(one.severity is Severity.BLOCKING for one in found) == still
     assert all(one.why and one.safe and one.certain for one in found)
+
+
+@pytest.fixture
+def copied(postgres, filled):
+    """A copy that the test may change."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    fetch(postgres.url, f"create database {name} template {filled.rsplit('/', 1)[1]}")
+    yield postgres.database_url(name)
+    fetch(postgres.url, f"drop database {name} with (force)")
+
+
+@pytest.mark.parametrize("text", [one for one, rules in CASES.items() if rules])
+def test_the_safe_way_works_and_nobody_stands_still(copied, tmp_path, text):
+    """Statement by statement, as it is written; what a person has to fill in, or decide, is left out."""
+
+    def run(safe):
+        for statement in statements.split(safe):
+            if re.search("concurrently|^vacuum", statement.text, re.IGNORECASE):
+                fetch(copied, f"{statement.text};")
+            else:
+                still = asyncio.run(stands_still(copied, statement.text, commit=True))
+                assert not still, statement.text
+
+    found = asyncio.run(told(copied, f"{text};", tmp_path))
+
+    assert found
+    for one in found:
+        if (
+            "<" not in one.safe
+            and "..." not in one.safe
+            and not one.safe.endswith(f"{text.split('; ')[-1]};")
+        ):
+            if "; alter" in text:
+                fetch(copied, text.split("; ", 1)[0] + ";")
+            run(one.safe)

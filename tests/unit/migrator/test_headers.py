@@ -37,6 +37,14 @@ from migrator.headers import NO_HEADERS, Headers
             id="a role in quotes",
         ),
         pytest.param(
+            "-- migrator: timeout=1s, allow=set-not-null because it, too, is small\n-- migrator: allow=drop-table because x ",
+            Headers(
+                timeout_ms=1000,
+                allow=(("set-not-null", "it, too, is small"), ("drop-table", "x")),
+            ),
+            id="what it is allowed, and why",
+        ),
+        pytest.param(
             "do $$\n-- migrator: by Ann\n$$", NO_HEADERS, id="a comment later that only begins alike"
         ),
     ],
@@ -61,6 +69,15 @@ def test_what_is_asked_for_is_understood(text, asked):
         ('-- migrator: role="', "'role=\"' can't be read"),
         ("-- migrator: transaction=off", "transaction has no value"),
         ("-- migrator:", "it says nothing"),
+        ("-- migrator: allow", "allow names one rule, and why: -- migrator: allow=set-not-null because"),
+        ("-- migrator: allow='all of it' because x", "allow names one rule"),
+        (
+            "-- migrator: allow=set-not-null",
+            "allow=set-not-null doesn't say why; write: allow=set-not-null because",
+        ),
+        ("-- migrator: allow=set-not-null because", "allow=set-not-null doesn't say why"),
+        ("-- migrator: allow=a allow=b because x", "allow=a doesn't say why"),
+        ("select 1;\n-- migrator: allow=a because x\n", "it counts only before the first statement"),
         (
             "-- migrator: transaction\n-- migrator: no-transaction",
             "line 2: in '-- migrator:' 'no-transaction' comes after line 1",
