@@ -43,6 +43,10 @@ class _ParseResult(ctypes.Structure):
     )
 
 
+class _PlpgsqlResult(ctypes.Structure):
+    _fields_ = (("functions", ctypes.c_char_p), ("error", ctypes.POINTER(_Error)))
+
+
 def split(text: str) -> list[tuple[int, int]] | None:
     """Where each statement is, as start and length in UTF-8 bytes; None if the text isn't SQL."""
     library = _library()
@@ -69,6 +73,19 @@ def parse(text: str) -> bytes | None:
         library.pg_query_free_parse_result(result)
 
 
+def parse_plpgsql(text: str) -> bytes | None:
+    """What is in a DO block or a function of PL/pgSQL, as JSON; None if it isn't PL/pgSQL."""
+    library = _library()
+    result = library.pg_query_parse_plpgsql(text.encode())
+    try:
+        if result.error:
+            return None
+        functions: bytes = result.functions
+        return functions
+    finally:
+        library.pg_query_free_plpgsql_parse_result(result)
+
+
 @cache
 def _library() -> ctypes.CDLL:
     found = importlib.util.find_spec("postgast")
@@ -85,4 +102,8 @@ def _library() -> ctypes.CDLL:
     library.pg_query_parse.restype = _ParseResult
     library.pg_query_free_parse_result.argtypes = (_ParseResult,)
     library.pg_query_free_parse_result.restype = None
+    library.pg_query_parse_plpgsql.argtypes = (ctypes.c_char_p,)
+    library.pg_query_parse_plpgsql.restype = _PlpgsqlResult
+    library.pg_query_free_plpgsql_parse_result.argtypes = (_PlpgsqlResult,)
+    library.pg_query_free_plpgsql_parse_result.restype = None
     return library

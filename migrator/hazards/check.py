@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from migrator.hazards import effects, rules
 from migrator.hazards.facts import Facts
@@ -10,6 +11,8 @@ from migrator.hazards.finding import Finding
 from migrator.hazards.parsed import Parsed, Step
 from migrator.hazards.seen import Seen
 from migrator.hazards.world import Key, World
+
+_OUT_OF_BLOCK = "-- out of the DO block:"
 
 
 def check(files: Sequence[Parsed], facts: Facts | None) -> list[Finding]:
@@ -40,8 +43,13 @@ def check(files: Sequence[Parsed], facts: Facts | None) -> list[Finding]:
                 in_supabase=parsed.in_supabase,
                 secured=secured,
             )
-            found += [one for one in _look(seen) if one.rule not in parsed.allowed]
-            effects.take(seen)
+            told = [one for one in _look(seen) if one.rule not in parsed.allowed]
+            if step.in_block:
+                found += [replace(one, fix=None, safe=f"{_OUT_OF_BLOCK}\n{one.safe}") for one in told]
+                effects.take_perhaps(seen)
+            else:
+                found += told
+                effects.take(seen)
     return found
 
 

@@ -67,6 +67,19 @@ def take(seen: Seen) -> None:
             pass
 
 
+def take_perhaps(seen: Seen) -> None:
+    """The same of a statement that may or may not be run: what was there stays there."""
+    match seen.kind:
+        case "CreateStmt":
+            seen.world.create(seen.node["relation"], unless_there=True)
+        case "CreateTableAsStmt":
+            seen.world.create(seen.node["into"]["rel"], unless_there=True)
+        case "AlterTableStmt":
+            _altered(seen)
+        case _:
+            pass
+
+
 def _altered(seen: Seen) -> None:
     node, world = seen.node, seen.world
     relation = node["relation"]

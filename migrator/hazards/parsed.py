@@ -10,7 +10,7 @@ from pathlib import Path
 
 from migrator import headers, statements
 from migrator import migration as files
-from migrator.hazards import tree
+from migrator.hazards import blocks, tree
 from migrator.hazards.tree import Node
 from migrator.lexer import Lexer
 from migrator.statements import Statement
@@ -18,7 +18,7 @@ from migrator.statements import Statement
 # Beyond this a file is cut by psql's rules, a window at a time, as it is when it is applied.
 WHOLE_BYTES = 1024 * 1024
 _MATTERS = re.compile(
-    r"(?:alter|drop|truncate|update|delete|reindex|vacuum|cluster|refresh|revoke|set|reset)\b"
+    r"(?:alter|drop|truncate|update|delete|reindex|vacuum|cluster|refresh|revoke|set|reset|do)\b"
     r"|create\s+(?!(?:or\s+replace\s+)?(?:trigger|rule|role|user|extension|publication|subscription|statistics)\b)"
     r"|(?:insert|merge)\b(?=.*\b(?:select|delete|update)\b)|with\b(?=.*\b(?:update|delete|insert)\b)"
     r"|select\b(?=.*\bset_config\b)",
@@ -30,13 +30,18 @@ _ALONE = re.compile(r"(?:vacuum\b|.*\bconcurrently\b)", re.IGNORECASE | re.DOTAL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A statement, where it is (line and column from 1), and its tree: the kind of node and what is in it."""
+    """A statement, where it is (line and column from 1), and its tree: the kind of node and what is in it.
+
+    Attributes:
+        in_block: It stands in a DO block, and may or may not be run.
+    """
 
     statement: Statement
     line: int
     column: int
     kind: str
     node: Node
+    in_block: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,11 +91,28 @@ def parse(path: Path, go_on: Callable[[], bool] = lambda: True) -> Parsed:
         if not whole:
             continue
         kind, node = next(iter(whole.items()))
-        if isinstance(node, dict):
+        if kind == "DoStmt":
+            parsed.steps += _in_block(statement, line)
+        elif isinstance(node, dict):
             parsed.steps.append(Step(statement=statement, line=line, column=column, kind=kind, node=node))
             if _ALONE.match(statement.text) and statements.kind(statement) in ("alone", "concurrent"):
                 parsed.in_transaction = False
     return parsed
+
+
+def _in_block(block: Statement, line: int) -> Iterator[Step]:
+    for statement, below, variables in blocks.statements_in(block):
+        whole = statements.tree(statement) if _MATTERS.match(statement.text) else {}
+        for kind, node in whole.items():
+            if isinstance(node, dict) and kind != "DoStmt":
+                yield Step(
+                    statement=statement,
+                    line=line + below,
+                    column=1,
+                    kind=kind,
+                    node=blocks.without_variables(node, variables),
+                    in_block=True,
+                )
 
 
 def names(parsed: list[Parsed]) -> set[str]:

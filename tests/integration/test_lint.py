@@ -308,6 +308,44 @@ def test_hazards_are_found_in_all_kinds_of_files(filled, migrations, text, line)
     assert (one["rule"], one["line"]) == ("update-whole-table", line)
 
 
+@pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        (
+            "do $$\nbegin\n  if true then\n    update orders set note = 'y';\n  end if;\nend $$;",
+            [("update-whole-table", 4)],
+        ),
+        (
+            "\n\ndo language plpgsql\n$x$ begin alter table orders add check (total > 0); end $x$;",
+            [("add-check", 4)],
+        ),
+        (
+            "do $$ begin execute 'alter table orders alter id set not null, alter total type bigint'; end $$;",
+            [("change-column-type", 1)],
+        ),
+        (
+            "do $$ declare r record; begin for r in select * from shops loop update orders set note = 'y' where id = r.id; end loop; end $$;",
+            [],
+        ),
+        (
+            "do $$ begin create table t (id int); create index on t (id); exception when others then null; end $$;",
+            [],
+        ),
+        ("do $$ begin execute format('drop table %I', 'orders'); end $$;", []),
+        (
+            "do $$ begin create table orders (id int); end $$; create index on orders (id);",
+            [("create-index", 1)],
+        ),
+        ("do 'nonsense';", []),
+        ("do language sql 'drop table orders';", []),
+    ],
+)
+def test_hazards_are_found_in_do_blocks(filled, migrations, text, rules):
+    done = lint("--json", DATABASE_URL=filled, MIGRATIONS_DIR=str(migrations(_1_a=text)))
+
+    assert [(one["rule"], one["line"]) for one in json.loads(done.stdout)["findings"]] == rules
+
+
 # Supabase
 
 
