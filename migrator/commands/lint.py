@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from migrator import migration as files
 from migrator import plan as plans
-from migrator.errors import MigratorError, PlanError, Unavailable
+from migrator.errors import MigratorError, PlanError, Redactor, Unavailable
 from migrator.hazards import check, parsed, reading, show, warn
 from migrator.hazards.facts import Facts
 from migrator.hazards.finding import Finding, Severity
@@ -57,10 +57,11 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     history: list[HistoryRow] = []
     chosen = list(options.files)
     facts: Facts | None = None
-    use_database = settings.database is not None and not options.offline
+    # The private Postgres would have to be made first, and a look changes nothing.
+    use_database = settings.database is not None and not settings.embedded and not options.offline
     if use_database:
         try:
-            async with session.database(), session.open_store() as store:
+            async with session.open_store() as store:
                 history = await store.history() or []
                 chosen = chosen or [one.path for one in _pending(known.migrations, history)]
                 read = _read(chosen)
@@ -77,28 +78,30 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         raise PlanError("cannot check: " + "; ".join(unknown))
     found = [one for one in check.check(read, facts) if options.all or one.severity is not Severity.NOTICE]
     paths = {one.path.name: one.path for one in read}
-    _write(found, paths, options, database=use_database)
+    mask = Redactor(settings.secrets)
+    for line in _lines(found, paths, options, database=use_database):
+        write(mask(line))
     if options.fix:
         from migrator.hazards import fix  # late: only who asks for it
 
         for line in fix.fix(read, found, known.migrations, {row.version for row in history}):
-            write(line)
+            write(mask(line))
     return HAZARDS_FOUND if any(one.severity is not Severity.NOTICE for one in found) else 0
 
 
-def _write(
+def _lines(
     found: list[Finding], paths: dict[str, Path], options: argparse.Namespace, *, database: bool
-) -> None:
+) -> list[str]:
     count = sum(one.severity is not Severity.NOTICE for one in found)
     if options.json:
-        write(show.as_json(found, paths, {"database": database, "files": len(paths), "hazards": count}))
-    elif options.sarif:
-        write(show.as_sarif(found, paths, metadata.version("entrypoint")))
-    else:
-        for line in show.for_eyes(found, paths, colors=sys.stdout.isatty()):
-            write(line)
-        by = "" if database else ", by the files alone"
-        write(f"{_counted(len(paths), 'file')}{by}: {_counted(count, 'hazard')}")
+        return [show.as_json(found, paths, {"database": database, "files": len(paths), "hazards": count})]
+    if options.sarif:
+        return [show.as_sarif(found, paths, metadata.version("entrypoint"))]
+    by = "" if database else ", by the files alone"
+    return [
+        *show.for_eyes(found, paths, colors=sys.stdout.isatty()),
+        f"{_counted(len(paths), 'file')}{by}: {_counted(count, 'hazard')}",
+    ]
 
 
 def _counted(number: int, thing: str) -> str:

@@ -72,6 +72,7 @@ class Relation:
         kind: pg_class.relkind.
         visible: Its name alone finds it.
         size_bytes: With its indexes and partitions; None: not known.
+        heap_bytes: Without its indexes; 0: there has never been a row, or all were vacuumed away.
         rows: An estimate; None: not known.
         index_of: Schema and name of the table, of an index.
         default_bytes: The size of its default partition; None: it has none.
@@ -83,6 +84,7 @@ class Relation:
     kind: str = "r"
     visible: bool = True
     size_bytes: int | None = None
+    heap_bytes: int | None = None
     rows: int | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
@@ -100,7 +102,7 @@ class Relation:
     @property
     def is_empty(self) -> bool:
         """Whether there is certainly no row in it."""
-        return self.size_bytes is not None and self.size_bytes <= SMALL_BYTES and self.rows == 0
+        return self.heap_bytes == 0
 
     @property
     def shown_size(self) -> str:

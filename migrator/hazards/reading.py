@@ -73,6 +73,7 @@ def _relation(one: dict[str, Any], sizes: dict[str, int | None]) -> Relation:
         kind=one["kind"],
         visible=one["visible"],
         size_bytes=one["size_bytes"],
+        heap_bytes=one["heap_bytes"],
         rows=one["rows"],
         row_security=one["row_security"],
         policies=one["policies"],

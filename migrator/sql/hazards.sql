@@ -12,13 +12,16 @@ named as materialized (
     join pg_namespace n on n.oid = c.relnamespace
    where n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and c.relpersistence <> 't'
 ),
+domains as materialized (
+  select t.oid from pg_type t join wanted w on t.typname = w.name where t.typtype = 'd'
+),
 shown as materialized (
   select oid from named
    union select i.indrelid from pg_index i join named on named.oid = i.indexrelid
    union select p.partdefid from pg_partitioned_table p join named on named.oid = p.partrelid where p.partdefid <> 0
-   union select a.attrelid from pg_attribute a join pg_type t on t.oid = a.atttypid and t.typtype = 'd'
-           join wanted w on t.typname = w.name join pg_class c on c.oid = a.attrelid
-          where c.relkind in ('r', 'p', 'm') and not a.attisdropped
+   union select a.attrelid from pg_attribute a join pg_class c on c.oid = a.attrelid
+          where (select count(*) from domains) > 0  -- or else all columns would be read for nothing
+            and a.atttypid in (select oid from domains) and c.relkind in ('r', 'p', 'm') and not a.attisdropped
 ),
 tree as (
   select oid as root, oid as member from shown
@@ -31,7 +34,9 @@ sizes as materialized (
   select tree.root,
          sum(case when :exact and c.relkind in ('r', 'm', 't') and l.relation is null
                   then pg_total_relation_size(c.oid)
-                  else c.relpages::bigint * current_setting('block_size')::int end)::bigint as size_bytes,
+                  else greatest(c.relpages, 0)::bigint * current_setting('block_size')::int end)::bigint as size_bytes,
+         sum(case when :exact and c.relkind in ('r', 'm') and l.relation is null then pg_relation_size(c.oid)
+                  else greatest(c.relpages, 0)::bigint * current_setting('block_size')::int end)::bigint as heap_bytes,
          sum(case when c.relkind in ('r', 'm') then
                case when c.reltuples > 0 then c.reltuples::bigint
                     else greatest(pg_stat_get_live_tuples(c.oid), 0) end end)::bigint as row_count
@@ -46,9 +51,11 @@ select current_setting('server_version_num')::int as server_version,
          as schemas,
        coalesce((select json_agg(json_build_object(
          'schema', n.nspname, 'name', t.typname, 'kind', t.typtype,
-         'constrained', t.typnotnull or exists (select from pg_constraint k where k.contypid = t.oid)))
+         'constrained', t.typnotnull or (t.typtype = 'd' and exists (
+           select from pg_constraint k where k.contypid = t.oid))))
          from pg_type t join wanted w on w.name = t.typname join pg_namespace n on n.oid = t.typnamespace
-        where t.typtype in ('d', 'e', 'c', 'r') and n.nspname <> 'pg_catalog'), '[]')::text as types,
+         left join pg_class c on c.oid = t.typrelid
+        where (t.typtype in ('d', 'e', 'r') or c.relkind = 'c') and n.nspname <> 'pg_catalog'), '[]')::text as types,
        coalesce((select json_agg(json_build_object('name', f.proname, 'volatility', f.volatility, 'stored_in', (
            select coalesce(json_agg(distinct d.objid::regclass::text), '[]')
              from pg_depend d join pg_proc p on p.oid = d.refobjid and p.proname = f.proname
@@ -58,7 +65,7 @@ select current_setting('server_version_num')::int as server_version,
                  join wanted w on w.name = p.proname group by p.proname) f), '[]')::text as functions,
        coalesce((select json_agg(json_build_object(
          'schema', n.nspname, 'name', c.relname, 'kind', c.relkind, 'visible', pg_table_is_visible(c.oid),
-         'size_bytes', s.size_bytes, 'rows', s.row_count, 'row_security', c.relrowsecurity,
+         'size_bytes', s.size_bytes, 'heap_bytes', s.heap_bytes, 'rows', s.row_count, 'row_security', c.relrowsecurity,
          'policies', (select count(*) from pg_policy o where o.polrelid = c.oid),
          'default_of', (select d.partdefid from pg_partitioned_table d where d.partrelid = c.oid), 'oid', c.oid,
          'index_of', (select json_build_array(tn.nspname, tc.relname) from pg_index i

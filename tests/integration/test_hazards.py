@@ -2,15 +2,20 @@
 
 import asyncio
 import re
+import time
 import uuid
 
 import asyncpg
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from migrator import direct, dsn, statements
-from migrator.hazards import check, parsed, reading
+from migrator.errors import PlanError
+from migrator.hazards import check, parsed, reading, warn
 from migrator.hazards.finding import Severity
 from tests.support.postgres import fetch, new_database
+from tests.support.stores import migration_of, store_on
 
 # Large enough to be told, small enough to be made in a second.
 SCHEMA = """
@@ -39,6 +44,7 @@ create unique index orders_mixed_idx on orders ("Mixed");
 alter table orders add constraint later check (plain > 0) not valid;
 create table tiny (id int, note text);
 insert into tiny select n, 'x' from generate_series(1, 100) n;
+create table empty (id int primary key);
 create table parts (at int not null) partition by range (at);
 create table parts_1 partition of parts for values from (0) to (100000);
 insert into parts select n from generate_series(1, 99999) n;
@@ -143,7 +149,6 @@ CASES = {
     "reindex table tiny": set(),
     "alter table orders set unlogged": {"rewrite-table"},
     "cluster orders using orders_pkey": {"rewrite-table"},
-    "cluster tiny": None,
     "refresh materialized view totals": {"refresh-materialized-view"},
     "truncate orders": {"truncate"},
     "alter table parts attach partition fits for values from (100000) to (200000)": set(),
@@ -174,7 +179,9 @@ CASES = {
     "drop type if exists never_was": set(),
     "alter table orders alter shop_id drop default": {"drop-default"},
     "alter table orders alter note drop default": set(),
-    "alter table orders add column x text not null": None,
+    "alter table empty add column x text not null": set(),
+    "truncate empty": set(),
+    "alter table orders drop column if exists note, add column note text": {"drop-column"},
     "alter type state rename value 'open' to 'pending'": {"rename-object"},
     "alter type state add value 'lost'": set(),
     "create or replace function doubled(int) returns int immutable language sql as 'select $1 + $1'": {
@@ -241,7 +248,7 @@ async def stands_still(url, text, *, commit=False):
     return many or bool(locked and scanned) or bool(rewritten & locked)
 
 
-@pytest.mark.parametrize("text", [one for one, rules in CASES.items() if rules is not None])
+@pytest.mark.parametrize("text", CASES)
 def test_what_is_told_is_what_happens(filled, tmp_path, text):
     async def both():
         return await told(filled, f"{text};", tmp_path), await stands_still(filled, text)
@@ -251,6 +258,23 @@ def test_what_is_told_is_what_happens(filled, tmp_path, text):
     assert {one.rule for one in found} == CASES[text]
     assert any(one.severity is Severity.BLOCKING for one in found) == still
     assert all(one.why and one.safe and one.certain for one in found)
+
+
+FAILS = {
+    "alter table orders add column x text not null": {"add-column-not-null"},
+    "alter type state add value 'lost'; alter table orders alter state set default 'lost'": {
+        "enum-value-used-at-once"
+    },
+}
+
+
+@pytest.mark.parametrize("text", FAILS)
+def test_what_is_told_to_fail_fails(filled, tmp_path, text):
+    found = asyncio.run(told(filled, f"{text};", tmp_path))
+
+    assert {one.rule for one in found} == FAILS[text]
+    with pytest.raises(asyncpg.PostgresError):
+        asyncio.run(stands_still(filled, text))
 
 
 @pytest.fixture
@@ -286,3 +310,23 @@ def test_the_safe_way_works_and_nobody_stands_still(copied, tmp_path, text):
             if "; alter" in text:
                 fetch(copied, text.split("; ", 1)[0] + ";")
             run(one.safe)
+
+
+async def test_a_look_that_takes_too_long_says_what_it_left_out(filled, tmp_path):
+    migration = migration_of(tmp_path, "1_a.sql", "update orders set note = 'x';")
+    async with store_on(filled) as store:
+        with capture_logs() as logged:
+            await warn.look([migration], store.transport, structlog.get_logger(), time.monotonic() - 1)
+
+    (line,) = logged
+    assert (line["event"], line["log_level"]) == ("hazard.unknown", "warning")
+    assert line["reason"].startswith("1 of 1 files were left out to save time")
+
+
+async def test_a_look_that_only_warns_survives_whatever_goes_wrong(filled, tmp_path):
+    migration = migration_of(tmp_path, "1_a.sql", "update orders set note = 'x';")
+    migration.path.unlink()
+    async with store_on(filled) as store:
+        await warn.look([migration], store.transport, structlog.get_logger(), time.monotonic() + 1)
+        with pytest.raises(PlanError):
+            await warn.look([migration], store.transport, structlog.get_logger(), None)
