@@ -18,6 +18,8 @@ class Column:
     Attributes:
         type_name: Without its modifier, as pg_type has it: `varchar`, `int4`, a domain's name.
         typmod: As pg_attribute has it; -1: none.
+        null_share: The share of rows in which it is null, by the statistics.
+        top_share: The share of rows that the most frequent value has.
     """
 
     name: str
@@ -25,6 +27,8 @@ class Column:
     typmod: int = -1
     not_null: bool = False
     has_default: bool = False
+    null_share: float | None = None
+    top_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +115,7 @@ class Relation:
         if self.size_bytes is not None:
             parts.append(shown_bytes(self.size_bytes))
         if self.rows:
-            parts.append(f"about {_rounded(self.rows):,} rows")
+            parts.append(f"about {shown_rows(self.rows)} rows")
         return ", ".join(parts) or "of unknown size"
 
 
@@ -162,7 +166,6 @@ def shown_bytes(size_bytes: int) -> str:
     return f"{size:.1f} {_UNITS[unit]}" if unit > 1 else f"{size:.0f} {_UNITS[unit]}"
 
 
-def _rounded(rows: int) -> int:
-    """To two digits that count: an estimate must not look like a count."""
-    digits = max(len(str(rows)) - 2, 0)
-    return round(rows, -digits)
+def shown_rows(rows: int) -> str:
+    """A number of rows for people, to two digits that count: an estimate must not look like a count."""
+    return f"{round(rows, -max(len(str(rows)) - 2, 0)):,}"

@@ -53,6 +53,7 @@ def _facts(row: Row) -> Facts:
 
 
 def _relation(one: dict[str, Any], sizes: dict[str, int | None]) -> Relation:
+    statistics: dict[str, list[float | None]] = one["statistics"] or {}
     columns = {
         int(column["number"]): Column(
             name=column["name"],
@@ -60,6 +61,8 @@ def _relation(one: dict[str, Any], sizes: dict[str, int | None]) -> Relation:
             typmod=column["typmod"],
             not_null=column["not_null"],
             has_default=column["default"],
+            null_share=statistics.get(column["name"], [None])[0],
+            top_share=_top_share(statistics.get(column["name"]), one["rows"]),
         )
         for column in one["columns"] or ()
     }
@@ -103,3 +106,14 @@ def _relation(one: dict[str, Any], sizes: dict[str, int | None]) -> Relation:
             for index in one["indexes"] or ()
         ),
     )
+
+
+def _top_share(statistics: list[float | None] | None, rows: int | None) -> float | None:
+    """Of the most frequent value; where none is frequent, all are taken to be alike."""
+    if statistics is None:
+        return None
+    _, top, distinct = statistics
+    if top is not None or not distinct:
+        return top
+    values = distinct if distinct > 0 else -distinct * (rows or 1)
+    return min(1.0, 1 / max(values, 1))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from migrator import scan
-from migrator.hazards import tree
+from migrator.hazards import share, tree
+from migrator.hazards.facts import shown_rows
 from migrator.hazards.finding import Finding
 from migrator.hazards.seen import Seen
 from migrator.hazards.tree import Node
 
-_RANGES = frozenset({"AEXPR_BETWEEN", "AEXPR_BETWEEN_SYM", "AEXPR_IN", "AEXPR_OP_ANY"})
+# So many rows are updated in less than a tenth of a second.
+_MANY_ROWS = 5000
+# Where nobody knows how many rows there are.
+_MUCH = 0.1
 
 
 def update_or_delete(seen: Seen) -> Iterator[Finding]:
@@ -28,11 +31,21 @@ def _one(seen: Seen, kind: str, node: Node, *, top: bool) -> Iterator[Finding]:
     if used is None:
         return
     where = node.get("whereClause")
-    if not _is_whole(where, certain=seen.certain, names=_own_names(node), others=_others(node, kind)):
-        return
+    relation = seen.world.relation(used[0])
+    if not seen.certain:
+        if not share.is_plainly_all(where) or _others(node, kind):
+            return
+        condition = ""
+    else:
+        part = share.of_where(where, relation)
+        rows = relation.rows if relation else None
+        if _joins_values(node, kind) or (where is not None and _is_few(part, rows)):
+            return
+        condition = ""
+        if where is not None:
+            condition = f"; its WHERE may let {f'about {shown_rows(int(part * rows))}' if rows else 'most'} of them through"
     table = tree.relation_name(node["relation"])
     update = kind == "UpdateStmt"
-    condition = "" if where is None else "; its WHERE may let all of them through"
     held = "".join(
         f"; and {name} stays locked since line {line}, against readers, too, for all that time"
         for name, line in list(seen.world.strong_locks.items())[:1]
@@ -79,47 +92,17 @@ def _others(node: Node, kind: str) -> bool:
     return bool(node.get("fromClause" if kind == "UpdateStmt" else "usingClause"))
 
 
-def _is_whole(where: Any, *, certain: bool, names: set[str], others: bool) -> bool:
-    """Whether nothing in a WHERE keeps a statement to few rows.
+def _is_few(part: float, rows: int | None) -> bool:
+    return part * rows <= _MANY_ROWS if rows else part <= _MUCH
 
-    Where the catalogs say that the table is large, only a comparison with a value counts, as that is what an
-    index can find. Without them nobody knows how large it is, and only what is plainly all of it is told.
-    """
-    if where is None:
-        return True
-    conditions = (
-        where["BoolExpr"]["args"] if where.get("BoolExpr", {}).get("boolop") == "AND_EXPR" else [where]
+
+def _joins_values(node: Node, kind: str) -> bool:
+    """Whether all that it joins is written down in the statement itself."""
+    joined = node.get("fromClause" if kind == "UpdateStmt" else "usingClause", [])
+    return bool(joined) and all(
+        "valuesLists" in one.get("RangeSubselect", {}).get("subquery", {}).get("SelectStmt", {})
+        for one in joined
     )
-    if any(_narrows(one, names) for one in conditions):
-        return False
-    return certain or (all("NullTest" in one or "A_Const" in one for one in conditions) and not others)
-
-
-def _narrows(condition: Node, names: set[str]) -> bool:
-    """Whether a condition is one that an index could answer with few rows."""
-    if "A_Expr" in condition:
-        one = condition["A_Expr"]
-        operator = (tree.strings(one.get("name")) or [""])[-1]
-        if one["kind"] not in _RANGES and operator not in ("=", "<", ">", "<=", ">=", "@>", "&&", "@@", "~~"):
-            return False
-        # A comparison with a column is a join: each row may have its partner.
-        return _has_column(one.get("lexpr")) != _has_column(one.get("rexpr"))
-    if "SubLink" in condition:
-        inner = condition["SubLink"].get("subselect", {}).get("SelectStmt", {})
-        return "limitCount" in inner or "valuesLists" in inner
-    if "BoolExpr" in condition:
-        inner = condition["BoolExpr"]
-        return inner["boolop"] == "OR_EXPR" and all(_narrows(one, names) for one in inner["args"])
-    return "CurrentOfExpr" in condition
-
-
-def _has_column(node: Any) -> bool:
-    """Whether a column of the statement's own is in it; those of a query within it count for themselves."""
-    if isinstance(node, list):
-        return any(map(_has_column, node))
-    if not isinstance(node, dict):
-        return False
-    return "ColumnRef" in node or any(_has_column(one) for key, one in node.items() if key != "SubLink")
 
 
 def _in_batches(seen: Seen, node: Node, table: str, *, update: bool) -> str:

@@ -98,8 +98,8 @@ def _rules() -> tuple[Rule, ...]:
             severity=blocking,
             title="UPDATE of a whole table",
             why="Every row is locked for writers until the transaction ends, and their requests wait in the app's pool, so "
-            "that readers starve, too: 9.8 s for two million rows. Told where there is no WHERE, and, for tables that the "
-            "catalogs know to be large, where it compares no column with a value.",
+            "that readers starve, too: 9.8 s for two million rows. Told where there is no WHERE, and where the "
+            "statistics say that it may let more than 5,000 rows through.",
             safe="Batches, each in a transaction of its own.",
             example="UPDATE orders SET ref = gen_random_uuid();",
             safe_example=BATCHES,

@@ -76,6 +76,9 @@ select current_setting('server_version_num')::int as server_version,
                        from pg_attribute a join pg_type t on t.oid = a.atttypid
                       where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
                         and c.relkind in ('r', 'p', 'm', 'f')),
+         'statistics', (select json_object_agg(s.attname, json_build_array(s.null_frac, s.most_common_freqs[1], s.n_distinct))
+                          from pg_stats s where s.schemaname = n.nspname and s.tablename = c.relname
+                           and s.inherited = (c.relkind = 'p')),
          'constraints', (select json_agg(json_build_object('name', k.conname, 'kind', k.contype, 'columns', k.conkey,
                         'valid', k.convalidated, 'refers_to', case when k.confrelid <> 0 then k.confrelid::regclass::text end,
                         'test', case when k.contype = 'c' and k.conbin::text like '%{NULLTEST %' then k.conbin::text end))

@@ -156,6 +156,19 @@ CASES = {
     "update orders set note = 'x'": {"update-whole-table"},
     "update orders set note = 'x' where note is null": {"update-whole-table"},
     "update orders set note = 'x' where id = 5": set(),
+    "update orders set note = 'x' where shop_id = 1": {"update-whole-table"},
+    "update orders set note = 'x' where shop_id = 2 or id = 3": {"update-whole-table"},
+    "update orders set note = 'x' where ref = 'ref 1' or id = 3": set(),
+    "update orders set note = 'x' where shop_id = 1 and ref = 'ref 5'": set(),
+    "update orders set note = 'x' where at <= now()": {"update-whole-table"},
+    "update orders set note = 'x' where id > 10 and id <= 20": set(),
+    "update orders set note = 'x' where 10 < id and 20 > id": set(),
+    "update orders set note = 'x' where email is null": set(),
+    "update orders set note = 'x' where email is not null": {"update-whole-table"},
+    "update orders set note = 'x' where id between 5 and 10": set(),
+    "update orders set note = v.n from (values (1, 'a'), (2, 'b')) v (i, n) where id = v.i": set(),
+    "alter table orders add column x int; update orders set x = 1 where x is null": {"update-whole-table"},
+    "delete from orders where lower(ref) = 'ref 5'": set(),
     "update orders set note = 'x' where id in (5, 6)": set(),
     "update orders o set note = s.name from shops s where s.id = o.shop_id": {"update-whole-table"},
     "update orders set note = 'x' where id in (select id from orders limit 10)": set(),
@@ -194,6 +207,8 @@ CASES = {
     "alter table orders add column x int; insert into tiny select count(*) from orders": {"work-under-lock"},
     "insert into tiny select count(*) from orders": set(),
 }
+# Where the statistics know less than the server does.
+ONLY_MAY = {"update orders set note = 'x' where shop_id = 2 or id = 3"}
 BLOCKING_LOCKS = {"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"}
 
 
@@ -256,7 +271,7 @@ def test_what_is_told_is_what_happens(filled, tmp_path, text):
     found, still = asyncio.run(both())
 
     assert {one.rule for one in found} == CASES[text]
-    assert any(one.severity is Severity.BLOCKING for one in found) == still
+    assert any(one.severity is Severity.BLOCKING for one in found) == (still or text in ONLY_MAY)
     assert all(one.why and one.safe and one.certain for one in found)
 
 
@@ -307,8 +322,8 @@ def test_the_safe_way_works_and_nobody_stands_still(copied, tmp_path, text):
             and "..." not in one.safe
             and not one.safe.endswith(f"{text.split('; ')[-1]};")
         ):
-            if "; alter" in text:
-                fetch(copied, text.split("; ", 1)[0] + ";")
+            if one.offset:
+                fetch(copied, text[: one.offset])
             run(one.safe)
 
 
