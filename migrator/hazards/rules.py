@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from migrator.hazards import access, columns, constraints, indexes, names, rows, storage, tree
+from migrator.hazards import (
+    access,
+    columns,
+    constraints,
+    domains,
+    indexes,
+    names,
+    new_columns,
+    rows,
+    storage,
+    tree,
+)
 from migrator.hazards.finding import Finding
 from migrator.hazards.seen import Seen
 
@@ -24,7 +35,7 @@ def alter_table(seen: Seen) -> Iterator[Finding]:
         clause = text[begin:end]
         match command["subtype"]:
             case "AT_AddColumn" if seen.node.get("objtype") == "OBJECT_TABLE":
-                yield from columns.add_column(seen, command, clause)
+                yield from new_columns.add_column(seen, command, clause)
             case "AT_SetNotNull":
                 yield from columns.set_not_null(seen, command, number)
             case "AT_AlterColumnType" if seen.node.get("objtype") == "OBJECT_TABLE":
@@ -75,7 +86,7 @@ def insert(seen: Seen) -> Iterator[Finding]:
 
 LOOKS: dict[str, Look] = {
     "AlterTableStmt": alter_table,
-    "AlterDomainStmt": constraints.alter_domain,
+    "AlterDomainStmt": domains.alter_domain,
     "AlterEnumStmt": names.alter_enum,
     "AlterObjectSchemaStmt": names.set_schema,
     "ClusterStmt": storage.cluster,

@@ -34,7 +34,7 @@ async def look(pending: Sequence[Migration], transport: Transport, log: Log, giv
         MigratorError: It is to refuse, and can't look.
     """
     try:
-        found, left_out = await _find(pending, transport, give_up_s)
+        found, left_out, odd = await _find(pending, transport, give_up_s)
     except Exception as error:
         if give_up_s is not None:
             _tell_failure(log, error)
@@ -45,6 +45,8 @@ async def look(pending: Sequence[Migration], transport: Transport, log: Log, giv
         raise HazardRefused(
             f"cannot look for hazards, as MIGRATION_HAZARDS=refuse asks for: {why}; nothing was changed"
         ) from error
+    for reason in odd:
+        log.warning("hazard.unknown", reason=reason)
     for one in found[:_MOST_TOLD]:
         log.warning(
             "hazard.found",
@@ -104,8 +106,8 @@ def _tell_failure(log: Log, error: Exception) -> None:
 
 async def _find(
     pending: Sequence[Migration], transport: Transport, give_up_s: float | None
-) -> tuple[list[Finding], int]:
-    """The hazards, and how many files weren't looked at to their end."""
+) -> tuple[list[Finding], int, list[str]]:
+    """The hazards, how many files weren't looked at to their end, and what is odd."""
 
     def go_on() -> bool:
         return give_up_s is None or time.monotonic() < give_up_s
@@ -120,4 +122,4 @@ async def _find(
     facts = await reading.read(transport, parsed.names(read))
     left_out = len(pending) - sum(one.whole for one in read)
     found = [one for one in check.check(read, facts) if one.severity is not Severity.NOTICE]
-    return found, left_out
+    return found, left_out, unknown_allowances(read)
