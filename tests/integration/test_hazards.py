@@ -10,12 +10,13 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from migrator import direct, dsn, statements
+from migrator import direct, dsn, sql, statements
 from migrator.errors import PlanError
 from migrator.hazards import check, parsed, reading, warn
 from migrator.hazards.finding import Severity
+from migrator.transport import DatabaseError
 from tests.support.postgres import fetch, new_database
-from tests.support.stores import migration_of, store_on
+from tests.support.stores import migration_of, session, store_on
 
 # Large enough to be told, small enough to be made in a second.
 SCHEMA = """
@@ -345,3 +346,27 @@ async def test_a_look_that_only_warns_survives_whatever_goes_wrong(filled, tmp_p
         await warn.look([migration], store.transport, structlog.get_logger(), time.monotonic() + 1)
         with pytest.raises(PlanError):
             await warn.look([migration], store.transport, structlog.get_logger(), None)
+
+
+@pytest.mark.parametrize(
+    ("held", "exact"),
+    [("lock table shops in access exclusive mode", True), ("reindex index shops_pkey", False)],
+    ids=["a table is locked", "an index is locked, which is noticed too late"],
+)
+async def test_nobody_is_waited_for_when_facts_are_read(database, held, exact):
+    async with session(database) as setup, session(database) as blocker, store_on(database) as store:
+        await setup.execute(
+            "create table shops (id int primary key); insert into shops values (1); analyze shops"
+        )
+        await blocker.execute(f"begin; {held}")
+        piece = sql.pieces("hazards.sql")["facts"].query("")
+        if exact:  # it isn't even tried
+            await store.transport.fetch(piece, '["shops"]', True)
+        else:
+            with pytest.raises(DatabaseError):
+                await store.transport.fetch(piece, '["shops"]', True)
+
+        facts = await reading.read(store.transport, ["shops"])
+
+        (shops,) = facts.relations
+        assert (shops.size_bytes, shops.rows) == (8192, 1)

@@ -291,7 +291,7 @@ def test_sarif_holds_what_code_scanning_asks_for(migrations):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("copy shops from stdin;\n7\n8\n\\.\n" + WHOLE, 5),
+        ("copy shops from stdin;\n7;\n;update orders set note = 'z';\n\\.\n" + WHOLE, 5),
         ("\\restrict abc\n" + WHOLE + "\\unrestrict abc\n", 2),
         ("/* " + "x\n" * 600_000 + "*/\n" + WHOLE, 600_002),
         ("select 1 from frobnicate everything;\n" + WHOLE, 2),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from migrator.hazards import check, fix, parsed
 from migrator.hazards.fix import versions_between
 
 
@@ -24,3 +25,31 @@ def test_versions_come_after_the_file_and_before_the_next_one(version, count, ta
     assert versions_between(version, count, taken) == expected
     if expected:
         assert sorted([version, *expected]) == [version, *expected]
+
+
+def test_a_file_that_was_edited_since_it_was_read_is_left_alone(tmp_path):
+    path = tmp_path / "1_a.sql"
+    path.write_text("create index i on t (a);\ncreate index j on t (b);\n")
+    read = [parsed.parse(path)]
+    found = check.check(read, None)
+    path.write_text("select 1;")
+
+    told = fix.fix(read, found, (), ())
+
+    assert told == ["cannot fix 1_a.sql: it was changed meanwhile; run it again"]
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("1_a.sql", "select 1;")]
+
+
+def test_nothing_is_written_where_a_file_is_in_the_way(tmp_path, monkeypatch):
+    text = "create index i on t (a);\ncreate index j on t (b);\n"
+    path = tmp_path / "1_a.sql"
+    path.write_text(text)
+    (tmp_path / "2_a_part_2.sql").mkdir()
+    read = [parsed.parse(path)]
+    monkeypatch.setattr(fix, "versions_between", lambda *_: ["2"])
+
+    (told,) = fix.fix(read, check.check(read, None), (), ())
+
+    assert told.startswith("cannot fix 1_a.sql: File exists: ")
+    assert path.read_text() == text
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["1_a.sql", "2_a_part_2.sql"]
