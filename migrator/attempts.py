@@ -8,6 +8,7 @@ from migrator import statements
 from migrator.errors import MigrationFailed
 from migrator.log import Log
 from migrator.messages import Messages
+from migrator.script import Script
 from migrator.sql import identifier
 from migrator.statements import Statement, Way
 from migrator.store import Store
@@ -63,15 +64,17 @@ class _Headed:
 class Whole(_Headed):
     """A file in one message."""
 
-    def __init__(self, transport: Transport, messages: Messages, text: str, *, last: bool) -> None:
-        """Send the file's `text`; `last` if no other follows."""
+    def __init__(self, transport: Transport, messages: Messages, understood: Script, *, last: bool) -> None:
+        """Send the file's text; `last` if no other follows."""
         super().__init__(transport, messages)
-        self._text = text
+        self._script = understood
         self._last = last
 
     async def __call__(self, locks: str) -> None:
         """See Attempt."""
-        self.message, self.start = self._messages.whole(self._text, durable=self._last, locks=locks)
+        self.message, self.start = self._messages.whole(
+            self._script.text, ends_nothing=self._script.ends_nothing, durable=self._last, locks=locks
+        )
         await self._transport.execute(self.message)
 
 

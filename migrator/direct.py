@@ -202,6 +202,7 @@ class DirectTransport:
             sqlstate=error.sqlstate or "XX000",
             text="\n".join(lines),
             position=int(position) if position else None,
+            column=getattr(error, "column_name", None),
             completed=completed,
         )
 

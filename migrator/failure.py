@@ -18,6 +18,7 @@ _READ_ONLY = "25006"
 _OUT_OF_MEMORY = "53200"
 _SYNTAX_ERROR = "42601"
 _DUPLICATE_KEY = "23505"
+_NULL = "23502"
 _ENDED_OWN_TRANSACTION = "MG002"
 _NOT_IN_A_BLOCK = (
     "it can't run in a transaction, which can't be told beforehand; begin the file with the line "
@@ -197,7 +198,9 @@ def failure(migration: Migration, error: DatabaseError, located: Located | None,
     first, *more = error.text.split("\n")
     if located is None and error.sqlstate == _DUPLICATE_KEY:
         return Conflict(f"cannot apply {migration.filename}: somebody else has just done so; trying again")
-    if kind is LeaseLost and located is None:
+    # What our `record` comes to without the lease.
+    is_unfenced = error.sqlstate == _NULL and error.column == "version"
+    if (kind is LeaseLost or is_unfenced) and located is None:
         return LeaseLost(LEASE_LOST)
     # A role or a peer that is named inside of a migration isn't our setting, nor our connection.
     if kind in (errors.ConfigError, LeaseLost) or error.sqlstate.startswith("08"):

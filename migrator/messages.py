@@ -76,28 +76,32 @@ class Messages:
         if self._headers.lock_timeout_ms is None:
             self._values["lock_timeout_ms"] = limit_ms
 
-    def whole(self, text: str, *, durable: bool, locks: str = "") -> tuple[str, int]:
+    def whole(self, text: str, *, ends_nothing: bool, durable: bool, locks: str = "") -> tuple[str, int]:
         """A whole file, and where in the message its text begins.
 
-        `locks`: the statements that take those that it will need. `durable`: its commit waits for the disk.
-        True for the last of a run: who sees all applied may rely on it.
+        `locks`: the statements that take those that it will need. `ends_nothing`: see `Script`. `durable`: its
+        commit waits for the disk. True for the last of a run: who sees all applied may rely on it.
         """
         head = self.head(locks)
         # On a direct connection it takes a look at pg_locks, which most files can do without.
         unlocks = self._always_unlocks or "advisory" in text.lower()
-        return f"{head}{text}\n;\n{self.tail(unlocks=unlocks, durable=durable)}", len(head)
+        tail = self.tail(unlocks=unlocks, guards=not ends_nothing, durable=durable)
+        return f"{head}{text}\n;\n{tail}", len(head)
 
     def head(self, locks: str = "") -> str:
         """What goes before a file's first statement; `locks`: see `whole`."""
-        head = self._label + self._joined(*self._begin, "fence", "record") + self._locking(locks)
+        head = self._label + self._joined(*self._begin, "record") + self._locking(locks)
         for setting, value in self._local_settings.items():
             head += self._joined("setting", setting=setting, value=value)
         return head + self._timeout() + (self._joined("role") if self._headers.role is not None else "")
 
-    def tail(self, *, unlocks: bool = True, durable: bool = True) -> str:
-        """What goes after its last one; `unlocks` if it may have left advisory locks behind."""
+    def tail(self, *, unlocks: bool = True, guards: bool = True, durable: bool = True) -> str:
+        """What goes after its last one.
+
+        `unlocks` if it may have left advisory locks behind, `guards` if it may have ended its transaction.
+        """
         optional = [*([self._unlock] if unlocks else []), *([] if durable else ["hasty"])]
-        return self._joined("guard", "clean", *optional, "commit")
+        return self._joined("unrole", "guard" if guards else "finish", "clean", *optional, "commit")
 
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""
@@ -132,7 +136,7 @@ class Messages:
 
     def clean(self) -> str:
         """Leave nothing of the file in the session."""
-        return "reset role;\nreset session authorization;\n" + self._joined("clean", self._unlock)
+        return self._joined("unrole", "clean", self._unlock)
 
     def _locking(self, locks: str) -> str:
         """Take locks, and wait for further ones as long as before."""

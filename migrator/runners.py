@@ -109,7 +109,7 @@ class SqlRunner:
             await self._apply_steps(migration, understood, messages, passage, begun)
         else:
             await self._apply_whole(
-                migration, understood, Whole(transport, messages, understood.text, last=last), passage
+                migration, understood, Whole(transport, messages, understood, last=last), passage
             )
 
     async def _apply_whole(

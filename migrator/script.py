@@ -35,6 +35,7 @@ class Script:
         steps: The statements to run one by one, each in its way; empty if the whole text runs in one
             transaction.
         understood: The parser knew all of it.
+        ends_nothing: None of its statements can end the transaction that it is given.
         headers: What it asks for itself.
         meaning: See `migrator.meaning`; None if it isn't known.
     """
@@ -42,6 +43,7 @@ class Script:
     text: str
     steps: tuple[tuple[Statement, Way], ...] = ()
     understood: bool = True
+    ends_nothing: bool = False
     headers: Headers = NO_HEADERS
     meaning: str | None = None
 
@@ -78,7 +80,8 @@ def understand(text: str, filename: str) -> Script:
     """
     asked = headers.parse(text, filename)
     if asked.transactional is not False and not _WORTH_A_LOOK.search(text):
-        return Script(text=text, headers=asked)
+        # No procedure can, either: PostgreSQL refuses it in a transaction that a client has begun.
+        return Script(text=text, ends_nothing=True, headers=asked)
     found = statements.split(text)
     if found is None:
         text = _without_psql(text, filename)
@@ -101,7 +104,8 @@ def understand(text: str, filename: str) -> Script:
         if special.kind in BLANKED:
             text = _blanked(text, found[special.number])
     if not in_steps:
-        return Script(text=text, understood="unknown" not in kinds, headers=asked)
+        understood = "unknown" not in kinds
+        return Script(text=text, understood=understood, ends_nothing=not specials, headers=asked)
     steps = [
         (statement, WAYS.get(one) or _way(statement, asked))
         for statement, one in zip(found, kinds, strict=True)

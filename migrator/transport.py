@@ -29,6 +29,7 @@ class DatabaseError(Exception):
         sqlstate: Five characters; see appendix A of PostgreSQL's manual.
         text: The server's message, with its detail and hint on lines of their own.
         position: Where in what was sent, in characters from 1; None if the server didn't say.
+        column: Of a table, where it is about one.
         completed: How many statements of what was sent had been executed.
         ended: What became of the transaction.
     """
@@ -39,6 +40,7 @@ class DatabaseError(Exception):
         sqlstate: str,
         text: str,
         position: int | None = None,
+        column: str | None = None,
         completed: int = 0,
         ended: Ended = Ended.UNKNOWN,
     ) -> None:
@@ -47,6 +49,7 @@ class DatabaseError(Exception):
         self.sqlstate = sqlstate
         self.text = text
         self.position = position
+        self.column = column
         self.completed = completed
         self.ended = ended
 

@@ -1,5 +1,5 @@
 -- The pieces of a message that applies something. Values are put in as literals: a message of several
--- statements can't have parameters. A whole file: begin, fence, record, the file, guard, commit.
+-- statements can't have parameters. A whole file: begin, record, the file, finish or guard, clean, commit.
 
 -- begin(lock_timeout_ms): whatever the role's own limits are.
 begin;
@@ -17,9 +17,9 @@ exception when others then
 end
 $check$;
 
--- fence(name, token, holder): as long as this transaction lives, nobody can take the lease over. An
--- earlier statement of the file may have set a role that can't read our tables and that the next one is
--- to run under.
+-- fence(name, token, holder): as long as this transaction lives, nobody can take the lease over. For files that
+-- run statement by statement: an earlier one may have set a role that can't read our tables and that the next
+-- one is to run under.
 do $fence$
 declare
   role_before text := current_setting('role');
@@ -34,10 +34,16 @@ begin
 end
 $fence$;
 
--- record(version, filename, title, checksum, holder, token): on record before the first statement of the
--- file. The primary key is a lock of its own: two can't apply one version.
+-- record(name, token, holder, version, filename, title, checksum): fence and history row in one. Without the
+-- lease there is no version to be had, and a null is refused there (23502): half as dear as a DO block, which is
+-- compiled each time. On record before the first statement of the file, and the primary key is a lock of its
+-- own: two can't apply one version.
 insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token)
-  values (:filename, :version, :title, :checksum, :holder, :token);
+  values (
+    :filename,
+    (select :version from {schema}.migration_locks
+      where name = :name and token = :token and holder = :holder for key share),
+    :title, :checksum, :holder, :token);
 
 -- limit(lock_timeout_ms): how long the file's own statements may wait for a lock, after those that took the ones
 -- that it needs.
@@ -59,12 +65,18 @@ select set_config('role', :role, false);
 -- before the file, so that nothing of ours depends on it.
 select set_config(:setting, :value, true);
 
--- guard(version, token): notices a file that ended the transaction it was given: the history row isn't of
--- this transaction then. (Not a setting: dumps end in RESET ALL.) What the file set for the session must
--- not reach the next one, nor a pooler's next client; its role goes first, since it may not be allowed to
--- write our history.
+-- unrole(): the file's role goes first, since it may not be allowed to write our history.
 reset role;
 reset session authorization;
+
+-- finish(version, token): for a file in which nothing can end its transaction.
+update {schema}.migration_history
+   set finished = true,
+       duration_ms = extract(epoch from clock_timestamp() - executed_at) * 1000
+ where version = :version and token = :token;
+
+-- guard(version, token): for others. Notices a file that ended the transaction it was given: the history row isn't of
+-- this transaction then. (Not a setting: dumps end in RESET ALL.)
 do $guard$
 begin
   update {schema}.migration_history
@@ -77,7 +89,7 @@ begin
 end
 $guard$;
 
--- clean(): no file's session state reaches the next one.
+-- clean(): what a file set for its session must not reach the next one, nor a pooler's next client.
 set constraints all immediate;
 reset all;
 close all;
@@ -85,7 +97,7 @@ deallocate all;
 unlisten *;
 discard temp;
 
--- clean_pooled(): nor a pooler's next client. Not on direct connections: there one of these is our own.
+-- clean_pooled(): not on direct connections: there one of these is our own.
 select pg_advisory_unlock_all();
 
 -- unlock(lock_key): as that, for direct connections: all but our own.

@@ -376,3 +376,18 @@ def test_a_long_line_is_shown_in_part_and_never_half_a_word():
     (statement,) = statements.split(f"select '{word}', 'Bearer {word}' as {'b' * 20};") or []
 
     assert statement.first_line == f"select [...] as {'b' * 20}"
+
+
+@pytest.mark.parametrize(
+    ("text", "ends_nothing"),
+    [
+        pytest.param("create table a (id int);", True, id="plain SQL"),
+        pytest.param("do $$ begin perform 1; end $$;", True, id="a word that the parser explains"),
+        pytest.param("call p();", True, id="a procedure: refused if it tries"),
+        pytest.param("savepoint s; rollback to s; release s;", True, id="savepoints"),
+        pytest.param("begin; create table a (id int); commit;", False, id="its own transaction"),
+        pytest.param("select commit from;", False, id="what the parser refuses"),
+    ],
+)
+def test_it_is_known_whether_a_file_could_end_its_transaction(text, ends_nothing):
+    assert understand(text, "1_a.sql").ends_nothing is ends_nothing
