@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from migrator import statements
@@ -64,18 +65,51 @@ class _Headed:
 class Whole(_Headed):
     """A file in one message."""
 
-    def __init__(self, transport: Transport, messages: Messages, understood: Script, *, last: bool) -> None:
-        """Send the file's text; `last` if no other follows."""
+    def __init__(
+        self,
+        transport: Transport,
+        messages: Messages,
+        understood: Script,
+        *,
+        last: bool,
+        on_error: Callable[[], None],
+    ) -> None:
+        """Send the file's text; `last` if no other follows. `on_error` is called at whatever goes wrong."""
         super().__init__(transport, messages)
         self._script = understood
         self._last = last
+        self._on_error = on_error
+        self._is_sent = False
+
+    def send_ahead(self, after: str | None) -> int:
+        """Send it at once; the next call only waits for the answer. How many bytes it is.
+
+        `after`: the version of the file before it, if the server has that one still to do.
+        """
+        self._compose("", after)
+        self._transport.send_ahead(self.message)
+        self._is_sent = True
+        return len(self.message.encode())
 
     async def __call__(self, locks: str) -> None:
         """See Attempt."""
+        if not self._is_sent:
+            self._compose(locks, None)
+        self._is_sent = False
+        try:
+            await self._transport.execute(self.message)
+        except BaseException:
+            self._on_error()
+            raise
+
+    def _compose(self, locks: str, after: str | None) -> None:
         self.message, self.start = self._messages.whole(
-            self._script.text, ends_nothing=self._script.ends_nothing, durable=self._last, locks=locks
+            self._script.text,
+            ends_nothing=self._script.ends_nothing,
+            durable=self._last,
+            locks=locks,
+            after=after,
         )
-        await self._transport.execute(self.message)
 
 
 class Step(_Headed):

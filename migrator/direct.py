@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import asyncpg
 
 from migrator import errors
-from migrator.connection import Connection
+from migrator.connection import Connection, Sent
 from migrator.dsn import Dsn
 from migrator.errors import ConfigError, Crowded, MigratorError, Unavailable
 from migrator.sql import Value
@@ -59,6 +60,7 @@ class DirectTransport:
         self.pooled = pooled
         self.session_pid: int = connection.get_server_pid()
         self.ended = Ended.UNKNOWN
+        self._ahead: deque[Sent] = deque()
         # Since when an answer is awaited, by the monotonic clock.
         self._asked_s: float | None = None
 
@@ -83,6 +85,9 @@ class DirectTransport:
 
     async def fetch(self, query: str, *arguments: Value) -> list[Row]:
         """See Transport."""
+        if self._ahead:  # we are stopping, and weren't waiting for an answer when we were told to
+            self._ahead.clear()
+            await self._end_transaction()
         try:
             async with asyncio.timeout(_ANSWER_S):
                 return list(await self._connection.fetch(query, *arguments))
@@ -99,9 +104,25 @@ class DirectTransport:
         except _BROKEN as error:
             raise _lost(error) from error
 
+    def send_ahead(self, message: str) -> None:
+        """See Transport."""
+        try:
+            self._ahead.append(self._connection.send_ahead(message))
+        except _BROKEN as error:
+            raise _lost(error) from error
+
     async def execute(self, message: str) -> None:
         """See Transport."""
-        await self._in_transaction(self._connection.execute(message))
+        if self._ahead:
+            sent = self._ahead.popleft()
+            assert sent.message is message  # what is sent in an order is awaited in it
+            try:
+                await self._in_transaction(self._connection.answer(sent), sent)
+            except BaseException:
+                self._ahead.clear()
+                raise
+        else:
+            await self._in_transaction(self._connection.execute(message))
 
     async def copy(self, statement: str, chunks: Iterable[bytes]) -> None:
         """See Transport."""
@@ -134,8 +155,11 @@ class DirectTransport:
             if not self._connection.is_closed():
                 counter.set_linger(enabled=False)
 
-    async def _in_transaction(self, running: Awaitable[object]) -> None:
-        """Await it; what it leaves of a transaction when it goes wrong is rolled back."""
+    async def _in_transaction(self, running: Awaitable[object], sent: Sent | None = None) -> None:
+        """Await it; what it leaves of a transaction when it goes wrong is rolled back.
+
+        `sent` if it was sent ahead.
+        """
         self._connection.counter.completed = 0
         self.ended = Ended.UNKNOWN
         self._asked_s = time.monotonic()
@@ -144,6 +168,8 @@ class DirectTransport:
         except (asyncio.CancelledError, MigratorError):
             # asyncpg has asked the server to cancel; what the server made of it we ask for here.
             self.ended = await self._end_transaction()
+            if sent is not None and sent.is_done:  # what was rolled back then, came after it
+                self.ended = Ended.ALREADY
             raise
         except asyncpg.PostgresError as error:
             completed = self._connection.counter.completed
@@ -167,6 +193,7 @@ class DirectTransport:
         """Roll back what a broken-off message left open; what is known about it afterwards."""
         try:
             async with asyncio.timeout(_ROLLBACK_S):
+                await self._connection.cancel_ahead()
                 try:
                     await self._connection.execute("select 1")  # first waits for a cancellation to be over
                 except (asyncpg.InFailedSQLTransactionError, asyncpg.QueryCanceledError):

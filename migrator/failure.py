@@ -198,6 +198,11 @@ def failure(migration: Migration, error: DatabaseError, located: Located | None,
     first, *more = error.text.split("\n")
     if located is None and error.sqlstate == _DUPLICATE_KEY:
         return Conflict(f"cannot apply {migration.filename}: somebody else has just done so; trying again")
+    if located is None and error.sqlstate == _NULL and error.column == "filename":
+        return Conflict(
+            f"cannot apply {migration.filename}: the row of the file before it is gone from "
+            "migration_history; trying again"
+        )
     # What our `record` comes to without the lease.
     is_unfenced = error.sqlstate == _NULL and error.column == "version"
     if (kind is LeaseLost or is_unfenced) and located is None:

@@ -76,21 +76,25 @@ class Messages:
         if self._headers.lock_timeout_ms is None:
             self._values["lock_timeout_ms"] = limit_ms
 
-    def whole(self, text: str, *, ends_nothing: bool, durable: bool, locks: str = "") -> tuple[str, int]:
+    def whole(
+        self, text: str, *, ends_nothing: bool, durable: bool, locks: str = "", after: str | None = None
+    ) -> tuple[str, int]:
         """A whole file, and where in the message its text begins.
 
-        `locks`: the statements that take those that it will need. `ends_nothing`: see `Script`. `durable`: its
-        commit waits for the disk. True for the last of a run: who sees all applied may rely on it.
+        `locks`: the statements that take those that it will need. `ends_nothing`: see `Script`. `durable`:
+        its commit waits for the disk. True for the last of a run: who sees all applied may rely on it.
+        `after`: it is to be refused unless that version is on record.
         """
-        head = self.head(locks)
+        head = self.head(locks, after)
         # On a direct connection it takes a look at pg_locks, which most files can do without.
         unlocks = self._always_unlocks or "advisory" in text.lower()
         tail = self.tail(unlocks=unlocks, guards=not ends_nothing, durable=durable)
         return f"{head}{text}\n;\n{tail}", len(head)
 
-    def head(self, locks: str = "") -> str:
-        """What goes before a file's first statement; `locks`: see `whole`."""
-        head = self._label + self._joined(*self._begin, "record") + self._locking(locks)
+    def head(self, locks: str = "", after: str | None = None) -> str:
+        """What goes before a file's first statement; `locks`, `after`: see `whole`."""
+        record = "record" if after is None else "record_after"
+        head = self._label + self._joined(*self._begin, record, after=after) + self._locking(locks)
         for setting, value in self._local_settings.items():
             head += self._joined("setting", setting=setting, value=value)
         return head + self._timeout() + (self._joined("role") if self._headers.role is not None else "")

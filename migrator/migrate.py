@@ -73,6 +73,7 @@ class _Run:
         losses: How often that was so, since we last had to wait for somebody else.
         give_up_s: When to believe it, by the monotonic clock.
         in_doubt: The migration that was at work then.
+        sent_ahead: Those that were on their way behind it.
         waits_for: What was pending when somebody else was found at it.
     """
 
@@ -84,6 +85,7 @@ class _Run:
     losses: int = 0
     give_up_s: float = 0.0
     in_doubt: str | None = None
+    sent_ahead: tuple[str, ...] = ()
     waits_for: Plan | None = None
 
 
@@ -190,10 +192,13 @@ class Engine:
         """Say what became of a migration under which the connection was lost."""
         if run.in_doubt is None:
             return
-        pending = any(migration.filename == run.in_doubt for migration in plan.pending)
-        outcome = "not applied" if pending else "applied"
+        pending = {migration.filename for migration in plan.pending}
+        outcome = "not applied" if run.in_doubt in pending else "applied"
         self.log.info("migration.settled", filename=run.in_doubt, outcome=outcome)
-        run.in_doubt = None
+        for filename in run.sent_ahead:
+            if filename not in pending:
+                self.log.info("migration.settled", filename=filename, outcome="applied")
+        run.in_doubt, run.sent_ahead = None, ()
 
     async def _apply_all(self, store: Store, lease: Lease, run: _Run) -> None:
         # Late: 8 ms that a start with nothing to do is spared.
@@ -247,8 +252,14 @@ class Engine:
                     pending=len(plan.pending) - number,
                     current=migration.filename,
                 )
-                last = migration is plan.pending[-1]
-                await self._apply(runner, store, migration, lease, begun.get(migration.version), last=last)
+                following = plan.pending[number + 1 :]
+                try:
+                    await self._apply(
+                        runner, store, migration, lease, begun.get(migration.version), following=following
+                    )
+                except Unavailable:
+                    run.sent_ahead = runner.sent_ahead
+                    raise
                 run.done += 1
             self.tell(MigrationPhase.COMPLETED, applied=plan.applied + len(plan.pending), pending=0)
 
@@ -260,12 +271,12 @@ class Engine:
         lease: Lease,
         begun: HistoryRow | None,
         *,
-        last: bool,
+        following: tuple[Migration, ...],
     ) -> None:
         self.log.info("migration.started", filename=migration.filename, version=migration.version)
         began_s = time.monotonic()
         try:
-            await runner.apply(migration, lease, begun, last=last)
+            await runner.apply(migration, lease, begun, following=following)
         except asyncio.CancelledError:
             outcome = "outcome not known, read at the next start"
             waited = self.tell.report.reason

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
-from migrator import errors, failure, meaning, parts, script, statements, wants
+from migrator import errors, failure, locks, meaning, parts, script, statements, wants
 from migrator import migration as files
+from migrator.ahead import Ahead, Ready
 from migrator.attempts import Alone, Sent, Step, Whole
 from migrator.errors import LeaseLost, MigrationFailed, PlanError, Unavailable
 from migrator.log import Log
-from migrator.messages import Messages
+from migrator.messages import ROW_TIMEOUT_MS, Messages
 from migrator.migration import Migration, checksum, read_text
 from migrator.parts import Parts
 from migrator.passage import Care, Passage
@@ -46,6 +49,12 @@ class SqlRunner:
         self._bare: bool | None = None
         # The file at work runs statement by statement.
         self.in_steps = False
+        self._ahead = Ahead(store.transport)
+
+    @property
+    def sent_ahead(self) -> tuple[str, ...]:
+        """Files that were on their way behind the one with which something went wrong."""
+        return self._ahead.forgotten
 
     async def check(self, migration: Migration) -> Script | Parts:
         """What the file means.
@@ -72,7 +81,12 @@ class SqlRunner:
         return replace(understood, meaning=meant)
 
     async def apply(
-        self, migration: Migration, lease: Lease, begun: HistoryRow | None, *, last: bool = True
+        self,
+        migration: Migration,
+        lease: Lease,
+        begun: HistoryRow | None,
+        *,
+        following: Sequence[Migration] = (),
     ) -> None:
         """Apply the file and leave it in history.
 
@@ -80,8 +94,9 @@ class SqlRunner:
             migration: The file.
             lease: Ours; the server checks it in the same transaction.
             begun: What an earlier run left on record; None if the file is untouched.
-            last: No other follows in this run. Else its commit needn't wait for the disk: a later one will,
-                be it that which gives the lease back after a failure.
+            following: Those that are applied after it, each by a call of its own. If there are any, its
+                commit needn't wait for the disk: a later one will, be it that which gives the lease back
+                after a failure.
 
         Raises:
             MigrationFailed: The server refused it; the message says where, why, and what is left.
@@ -89,8 +104,22 @@ class SqlRunner:
             LeaseLost: The lease isn't ours any more.
             Unavailable: The connection broke; the outcome is unknown.
         """
+        # Before anything is on its way, as this asks the server something.
+        await self._is_bare()
+        self.in_steps = False
+        ready = await self._ahead.take(migration, following, partial(self._prepare, lease))
+        understood, messages = ready.understood, ready.messages
+        passage = Passage(self._store, self._log, self._care, messages, migration.filename)
+        if ready.whole is not None:
+            await self._apply_whole(ready, ready.whole, passage)
+        elif isinstance(understood, Parts):
+            await self._apply_parts(migration, understood, messages, passage)
+        else:
+            self.in_steps = True
+            await self._apply_steps(migration, understood, messages, passage, begun)
+
+    async def _prepare(self, lease: Lease, migration: Migration, *, last: bool) -> Ready:
         understood = await self.check(migration)
-        self.in_steps = isinstance(understood, Script) and bool(understood.steps)
         transport = self._store.transport
         messages = Messages(
             self._store.schema,
@@ -102,22 +131,26 @@ class SqlRunner:
             pooled=transport.pooled,
             local_settings=transport.local_settings,
         )
-        passage = Passage(self._store, self._log, self._care, messages, migration.filename)
-        if isinstance(understood, Parts):
-            await self._apply_parts(migration, understood, messages, passage)
-        elif understood.steps:
-            await self._apply_steps(migration, understood, messages, passage, begun)
-        else:
-            await self._apply_whole(
-                migration, understood, Whole(transport, messages, understood, last=last), passage
-            )
-
-    async def _apply_whole(
-        self, migration: Migration, understood: Script, whole: Whole, passage: Passage
-    ) -> None:
+        if isinstance(understood, Parts) or understood.steps:
+            return Ready(migration=migration, understood=understood, messages=messages)
         wanted, waits_for_rows = await self._wants(understood)
+        # For one that is sent ahead; `Passage` does the same in its turn.
+        budget_ms = self._care.restraint.freeze_budget_ms
+        messages.limit_waits(ROW_TIMEOUT_MS if waits_for_rows else locks.wait_ms(budget_ms, 1))
+        return Ready(
+            migration=migration,
+            understood=understood,
+            messages=messages,
+            whole=Whole(transport, messages, understood, last=last, on_error=self._ahead.forget),
+            wants=wanted,
+            waits_for_rows=waits_for_rows,
+        )
+
+    async def _apply_whole(self, ready: Ready, whole: Whole, passage: Passage) -> None:
+        migration, understood = ready.migration, ready.understood
+        assert isinstance(understood, Script)
         try:
-            await passage.through(whole, wanted, waits_for_rows=waits_for_rows)
+            await passage.through(whole, ready.wants, waits_for_rows=ready.waits_for_rows)
         except DatabaseError as error:
             text, head = understood.text, whole.message[: whole.start]
             located = failure.locate(error, text, whole.start, whole.head)

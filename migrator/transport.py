@@ -86,10 +86,21 @@ class Transport(Protocol):
             ConfigError: What the URL asks for can't be had there.
         """
 
+    def send_ahead(self, message: str) -> None:
+        """Send the message of a later `execute`, before the server has answered those before it.
+
+        It must be such that it does nothing unless those succeed. After an error or a cancellation of one of
+        them it is as if it had never been sent: nobody waits for its answer any more.
+
+        Raises:
+            Unavailable: The connection is gone.
+        """
+
     async def execute(self, message: str) -> None:
         """Run a text of one or more statements, as it is, in one message.
 
-        A transaction that is open after an error or a cancellation is rolled back.
+        If it was sent ahead, this waits for the answer. A transaction that is open after an error or a
+        cancellation is rolled back, after the answers to all that was sent ahead.
 
         Raises:
             DatabaseError: The server refused a statement of it.

@@ -45,6 +45,16 @@ insert into {schema}.migration_history (filename, version, name, checksum, execu
       where name = :name and token = :token and holder = :holder for key share),
     :title, :checksum, :holder, :token);
 
+-- record_after(after, name, token, holder, version, filename, title, checksum): as that, for what is sent before
+-- the server has answered for the file before it. Without that one's row there is no file name to be had.
+insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token)
+  values (
+    (select :filename where exists (
+      select from {schema}.migration_history where version = :after and finished)),
+    (select :version from {schema}.migration_locks
+      where name = :name and token = :token and holder = :holder for key share),
+    :title, :checksum, :holder, :token);
+
 -- limit(lock_timeout_ms): how long the file's own statements may wait for a lock, after those that took the ones
 -- that it needs.
 set local lock_timeout = :lock_timeout_ms;

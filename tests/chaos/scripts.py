@@ -57,11 +57,14 @@ def make(chance: random.Random, *, alone: bool, trouble: Trouble) -> list[Script
     first = "create table public.marks (n int, place text, token bigint, holder text, xact text, at timestamptz);\n"
     scripts = [Script(number=0, kind=Kind.PLAIN, text=first + mark(0, "a") + mark(0, "b"))]
     kinds = [Kind.PLAIN] * 3 + [Kind.SLOW] * 2 + [Kind.LARGE] + ([Kind.ALONE] * 3 + [Kind.DROP]) * alone
-    count = chance.randint(7, 12)
+    drawn = chance.choices(kinds, k=chance.randint(6, 11))
+    # Some plain ones come in numbers, so that several are on their way to the server at once.
+    planned = [one for kind in drawn for one in [kind] * (chance.randint(1, 12) if kind is Kind.PLAIN else 1)]
+    count = 1 + len(planned)
     faulty = count - 1 if trouble is Trouble.STAYS else chance.randint(2, count - 1)
     indexes: list[int] = []
-    for number in range(1, count):
-        kind = chance.choice(kinds)
+    for number, drawn_kind in enumerate(planned, 1):
+        kind = drawn_kind
         if number == faulty and trouble is Trouble.FIXED_DATA:
             scripts.append(_with_duplicates(number))
             continue

@@ -189,7 +189,10 @@ def test_a_killed_migrators_work_is_rolled_back_and_taken_over(database, migrati
 def test_a_frozen_migrator_is_evicted_and_changes_nothing_when_it_wakes(database, migrations):
     slow = "insert into log values (1); select pg_sleep(0.7);"
     directory = migrations(
-        _1_a="create table log (version int);", _2_b=slow, _3_c="insert into log values (3);"
+        _1_a="create table log (version int);",
+        _2_b=slow,
+        # With a header it isn't sent before the server has answered for the second.
+        _3_c="-- migrator: timeout=1min\ninsert into log values (3);",
     )
     frozen = start_migrator(database, directory, MIGRATION_LEASE_TTL="1")
     wait_until(lambda: is_sleeping(database), what="the slow migration")
@@ -213,7 +216,8 @@ def test_deleting_the_lock_row_makes_a_running_holder_stop(database, migrations)
     directory = migrations(
         _1_a="create table a (id int);",
         _2_b="create table b (id int); select pg_sleep(1.5);",
-        _3_c="create table c ();",
+        # With a header it isn't sent before the server has answered for the second, and can't overtake us.
+        _3_c="-- migrator: timeout=1min\ncreate table c ();",
     )
     holder = start_migrator(database, directory)
     wait_until(lambda: is_sleeping(database), what="the slow migration")

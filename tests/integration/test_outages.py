@@ -41,7 +41,8 @@ def test_an_unknown_outcome_is_settled_within_the_run(proxy, database, migration
     slow = "" if answer == "lost after the commit" else "select pg_sleep(2);"
     directory = migrations(
         _1_a="create table a (id int);",
-        _2_b=f"insert into a values (2); /* here */ {slow}",
+        # With a header, so that it isn't sent before the server has answered for the first.
+        _2_b=f"-- migrator: timeout=1min\ninsert into a values (2); /* here */ {slow}",
         _3_c="insert into a values (3);",
     )
     if answer == "lost after the commit":
