@@ -5,33 +5,22 @@ Read by both packages. The vocabulary of events is `docs/reference/logs.md`, che
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-# structlog imports `rich` where it finds it, for tracebacks that we never print: 5 MiB and 50 ms.
-_rich = sys.modules.get("rich")
-sys.modules["rich"] = None  # type: ignore[assignment]  # the import system's word for "not there"
-import structlog  # noqa: E402
-
-if _rich is None:
-    del sys.modules["rich"]
-else:
-    sys.modules["rich"] = _rich
-
-from migrator import shorten  # noqa: E402
-from migrator.report import MAX_TEXT_CHARS, timestamp  # noqa: E402
-from migrator.writer import Writer  # noqa: E402
+from migrator import shorten
+from migrator.report import MAX_TEXT_CHARS, timestamp
+from migrator.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from structlog.typing import EventDict, Processor, WrappedLogger
-
-Log = structlog.typing.FilteringBoundLogger
 Masker = Callable[[str], str]
+Fields = dict[str, Any]
 
 # Fields whose words are ours: a password `info` must not make a puzzle of every line.
 _OURS = frozenset({"timestamp", "level", "event", "component", "phase", "previous", "cause", "signal"})
@@ -42,6 +31,51 @@ _CHATTY = frozenset({"migrator.said"})
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40}
 
 
+class Log:
+    """Writes one line per fact: the event, and what belongs to it."""
+
+    __slots__ = ("_bound", "_level", "_mask", "_render", "_writer")
+
+    def __init__(
+        self, writer: Writer, level: int, mask: Masker, render: Callable[[Fields], str], bound: Fields
+    ) -> None:
+        """See `configure`; `bound` is said in each line."""
+        self._writer = writer
+        self._level = level
+        self._mask = mask
+        self._render = render
+        self._bound = bound
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Anything per poll."""
+        if self._level <= 10:
+            self._write("debug", event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """A change of state."""
+        if self._level <= 20:
+            self._write("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Handled; to be looked at later."""
+        if self._level <= 30:
+            self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Somebody must act."""
+        self._write("error", event, fields)
+
+    def _write(self, level: str, event: str, fields: Fields) -> None:
+        said = {
+            **self._bound,
+            **fields,
+            "event": event,
+            "level": level,
+            "timestamp": timestamp(datetime.now(UTC)),
+        }
+        self._writer.msg(self._render(_masked(said, self._mask)))
+
+
 def configure(
     *,
     component: str,
@@ -50,7 +84,7 @@ def configure(
     to_stdout: bool,
     mask: Masker,
 ) -> Log:
-    """Set up structlog for this process; the logger that everything here uses.
+    """The logger that everything here uses.
 
     Args:
         component: What speaks, e.g. "entrypoint".
@@ -60,22 +94,9 @@ def configure(
         mask: Applied to every text, so that no secret leaves.
     """
     fd = 1 if to_stdout else 2
-    render: list[Processor]
-    if console:
-        # FORCE_COLOR: a supervisor with a terminal reads us through a pipe (force-color.org).
-        colors = bool(os.isatty(fd) or os.environ.get("FORCE_COLOR")) and not os.environ.get("NO_COLOR")
-        render = [_console_order, structlog.dev.ConsoleRenderer(colors=colors)]
-    else:
-        render = [_json_order, structlog.processors.JSONRenderer(ensure_ascii=False)]
-    writer = Writer(fd)
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, _stamp, _masking(mask), *render],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=lambda: writer,
-        cache_logger_on_first_use=True,
-    )
-    log: Log = structlog.get_logger()
-    return log.bind(component=component, instanceId=f"{os.uname().nodename}/{os.getpid()}")
+    render = _console(fd) if console else _json
+    bound: Fields = {"component": component, "instanceId": f"{os.uname().nodename}/{os.getpid()}"}
+    return Log(Writer(fd), _LEVELS[level], mask, render, bound)
 
 
 def destination(environ: Mapping[str, str], *, log_format: str | None, output: str | None) -> dict[str, bool]:
@@ -88,29 +109,21 @@ def destination(environ: Mapping[str, str], *, log_format: str | None, output: s
     return {"console": console, "to_stdout": to_stdout}
 
 
-def _stamp(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    fields["timestamp"] = timestamp(datetime.now(UTC))
-    return fields
+def _masked(fields: Fields, mask: Masker) -> Fields:
+    # Shortened after they are masked: half a secret would not be known as one.
+    return {
+        key: shorten.middle(mask(value), _limit(fields))
+        if isinstance(value, str) and key not in _OURS
+        else value
+        for key, value in fields.items()
+    }
 
 
-def _masking(mask: Masker) -> Processor:
-    def process(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-        # Shortened after they are masked: half a secret would not be known as one.
-        return {
-            key: shorten.middle(mask(value), _limit(fields))
-            if isinstance(value, str) and key not in _OURS
-            else value
-            for key, value in fields.items()
-        }
-
-    return process
-
-
-def _limit(fields: EventDict) -> int:
+def _limit(fields: Fields) -> int:
     return MAX_TEXT_CHARS if fields["event"] in _CHATTY else MAX_FIELD_CHARS
 
 
-def _json_order(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+def _json(fields: Fields) -> str:
     event = str(fields.pop("event"))
     ordered = {
         "timestamp": fields.pop("timestamp"),
@@ -122,13 +135,30 @@ def _json_order(_logger: WrappedLogger, _method: str, fields: EventDict) -> Even
     }
     if "duration_ms" in fields:  # the customer's dashboards call it so
         fields["duration"] = fields.pop("duration_ms")
-    return {**ordered, **fields}
+    return json.dumps({**ordered, **fields}, ensure_ascii=False, default=repr)
 
 
-def _console_order(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    fields.pop("instanceId", None)
-    fields["event"] = f"{fields.pop('component', '')}: {_sentence(str(fields['event']))}"
-    return fields
+def _console(fd: int) -> Callable[[Fields], str]:
+    # Late, and for eyes only: structlog is a tenth of what a migrator's start takes. It imports `rich` where
+    # it finds it, for tracebacks that we never print: 5 MiB and 50 ms.
+    rich = sys.modules.get("rich")
+    sys.modules["rich"] = None  # type: ignore[assignment]  # the import system's word for "not there"
+    import structlog
+
+    if rich is None:
+        del sys.modules["rich"]
+    else:
+        sys.modules["rich"] = rich
+    # FORCE_COLOR: a supervisor with a terminal reads us through a pipe (force-color.org).
+    colors = bool(os.isatty(fd) or os.environ.get("FORCE_COLOR")) and not os.environ.get("NO_COLOR")
+    paint = structlog.dev.ConsoleRenderer(colors=colors)
+
+    def render(fields: Fields) -> str:
+        fields.pop("instanceId", None)
+        fields["event"] = f"{fields.pop('component', '')}: {_sentence(str(fields['event']))}"
+        return str(paint(None, str(fields["level"]), fields))
+
+    return render
 
 
 def _sentence(event: str) -> str:

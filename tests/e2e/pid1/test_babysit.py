@@ -20,7 +20,7 @@ BROKEN = [
     "errno",
 ]
 # What only the overseer needs.
-BROKEN_OVERSEER = ["entrypoint.overseer", "asyncio", "structlog", "psutil", "json"]
+BROKEN_OVERSEER = ["entrypoint.overseer", "asyncio", "psutil", "json"]
 
 SHIM = """\
 import sys

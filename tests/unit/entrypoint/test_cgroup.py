@@ -1,10 +1,10 @@
 """Control groups: what the kernel's files say, and what is made of it in a directory tree."""
 
 import pytest
-import structlog
 
 from entrypoint import cgroup
 from entrypoint.cgroup import UNIFIED, Cgroup, Hierarchies, Mount
+from tests.support.stores import quiet_log
 
 MIB = 1024 * 1024
 # Beyond the greatest pid that Linux gives (PID_MAX_LIMIT): what the group kills must be no process here.
@@ -123,7 +123,7 @@ def test_the_containers_memory_limit_is_the_least_that_we_can_see(tmp_path, own,
 
 
 def make(found):
-    return Cgroup.make(found, "m", memory_bytes=100 * MIB, max_tasks=512, log=structlog.get_logger())
+    return Cgroup.make(found, "m", memory_bytes=100 * MIB, max_tasks=512, log=quiet_log())
 
 
 def prepare(directory, *files):

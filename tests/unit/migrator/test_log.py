@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from migrator.log import _masking
+from migrator.log import _masked
 from migrator.writer import Writer
 
 PAGE = 4096
@@ -62,9 +62,9 @@ def test_a_closed_reader_is_nobodys_problem():
 
 
 def test_only_words_that_arent_ours_are_masked():
-    mask = _masking(lambda _: "***")
-
-    shown = mask(None, "info", {"level": "info", "event": "a.b", "component": "c", "reason": "info"})
+    shown = _masked(
+        {"level": "info", "event": "a.b", "component": "c", "reason": "info"}, mask=lambda _: "***"
+    )
 
     assert shown == {"level": "info", "event": "a.b", "component": "c", "reason": "***"}
 
@@ -73,9 +73,9 @@ def test_a_text_is_shortened_after_its_secrets_are_masked():
     secret = "s3cret" * 10
     for offset in range(0, 60, 7):
         for event in ("migrator.said", "migration.failed"):
-            mask = _masking(lambda text: text.replace(secret, "***"))
+            said = {"event": event, "text": "x" * (600 + offset) + (secret + " ") * 200}
 
-            shown = mask(None, "info", {"event": event, "text": "x" * (600 + offset) + (secret + " ") * 200})
+            shown = _masked(said, mask=lambda text: text.replace(secret, "***"))
 
             assert "s3c" not in shown["text"]
             assert "[...]" in shown["text"] or event == "migration.failed"
