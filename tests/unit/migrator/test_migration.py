@@ -298,3 +298,24 @@ def test_a_file_that_we_may_not_read_is_told_with_for_whom_it_must_be_readable()
         shutil.rmtree(directory)
 
     assert str(caught.value) == f"cannot read 1_a.sql: Permission denied; make it readable for uid {uid}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"select 1;", id="plain"),
+        pytest.param(b"\n\n select 1;  \n\t\n-- two \x1c\n\x0b\n", id="white space"),
+        pytest.param(b"select 1;\r\nselect 2;\r", id="line ends of others"),
+        pytest.param("select 'é\xa0\u2028';  \n".encode(), id="beyond ASCII"),
+        pytest.param(b"\xef\xbb\xbfselect 1;", id="a byte order mark"),
+        pytest.param(b"copy a from STDIN;\n1 \n\\.\n", id="data"),
+        pytest.param(b"x" * (16 * 1024), id="as large as a small one may be"),
+        pytest.param(b"x \n" * 100_000, id="larger"),
+    ],
+)
+def test_a_files_checksum_is_that_of_its_text(tmp_path, content):
+    (tmp_path / "1_a.sql").write_bytes(content)
+    (found,) = load(tmp_path).migrations
+
+    assert found.checksum == files.checksum(content.decode())
