@@ -19,7 +19,7 @@ def arguments(_parser: argparse.ArgumentParser) -> None:
     """None."""
 
 
-async def run(session: Session, _options: argparse.Namespace) -> int:
+async def run(session: Session, _options: argparse.Namespace | None) -> int:
     """Apply what is pending; 0.
 
     Raises:
