@@ -135,9 +135,10 @@ class Redactor:
         """The text without any of the secrets, nor a password literal in SQL."""
         for secret in self._secrets:
             shown = shown.replace(secret, "***")
-        shown = _PASSWORD_LITERAL.sub(r"\1'***'", shown)
-        shown = _PASSWORD_PARAMETER.sub(r"\1***", shown)
-        return _PASSWORD_IN_URL.sub(r"\1***@", shown)
+        if "password" in shown.lower():
+            shown = _PASSWORD_LITERAL.sub(r"\1'***'", shown)
+            shown = _PASSWORD_PARAMETER.sub(r"\1***", shown)
+        return _PASSWORD_IN_URL.sub(r"\1***@", shown) if "://" in shown else shown
 
 
 # In quotes or dollar quotes, also without their end, as a text may have been cut.

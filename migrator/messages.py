@@ -153,5 +153,5 @@ class Messages:
         return self._joined("progress", "commit", done=done, finished=finished, in_doubt=in_doubt)
 
     def _joined(self, *names: str, **more: sql.Value) -> str:
-        pieces = sql.pieces("apply.sql")
-        return "".join(pieces[name].message(self._schema, **self._values, **more) + "\n" for name in names)
+        values = {**self._values, **more} if more else self._values
+        return sql.message("apply.sql", names, self._schema, values)

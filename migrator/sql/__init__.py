@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,13 +26,6 @@ class Piece:
         numbers = {name: f"${number}" for number, name in enumerate(self.names, 1)}
         return _NAME.sub(lambda found: numbers[found[1]], self.text).replace("{schema}", identifier(schema))
 
-    def message(self, schema: str, **values: Value) -> str:
-        """With the values as literals, to be sent without parameters."""
-        text = self.text.replace("{schema}", identifier(schema))  # first: a value may hold such a word itself
-        if not self.names:
-            return text
-        return _NAME.sub(lambda found: literal(values[found[1]]), text)
-
 
 @cache
 def pieces(file: str) -> dict[str, Piece]:
@@ -46,6 +40,19 @@ def pieces(file: str) -> dict[str, Piece]:
         )
         for one, end in zip(found, ends, strict=True)
     }
+
+
+def message(file: str, names: tuple[str, ...], schema: str, values: Mapping[str, Value]) -> str:
+    """Pieces, each ended by a line end, with the values as literals: to be sent without parameters."""
+    cut = _cut(file, names, schema)
+    return "".join([literal(values[part]) if number % 2 else part for number, part in enumerate(cut)])
+
+
+@cache
+def _cut(file: str, names: tuple[str, ...], schema: str) -> list[str]:
+    """Text, name of a value, text and so on: the same few pieces are put together for each file."""
+    texts = [pieces(file)[name].text + "\n" for name in names]
+    return _NAME.split("".join(texts).replace("{schema}", identifier(schema)))
 
 
 def install(schema: str, lock_key: int) -> str:

@@ -39,8 +39,7 @@ def message(**values):
         "checksum": "c",
         "lock_timeout_ms": 1,
     }
-    found = sql.pieces("apply.sql")
-    return "".join(found[name].message("migrator", **{**usual, **values}) for name in ("fence", "record"))
+    return sql.message("apply.sql", ("fence", "record"), "migrator", {**usual, **values})
 
 
 @pytest.mark.parametrize(
@@ -52,8 +51,8 @@ def test_a_value_stays_what_it_is(hostile):
 
 
 def test_no_place_is_left_unfilled():
-    for found in sql.pieces("apply.sql").values():
-        text = found.message("migrator", **dict.fromkeys(found.names, 1))
+    for name, found in sql.pieces("apply.sql").items():
+        text = sql.message("apply.sql", (name,), "migrator", dict.fromkeys(found.names, 1))
 
         assert "{" not in text
         assert not sql._NAME.search(text)
