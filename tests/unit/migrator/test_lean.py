@@ -9,7 +9,7 @@ import pytest
 LATE = [
     "migrator.runners",
     "migrator.ahead",
-    "migrator.commands",
+    "migrator.options",
     "argparse",
     "structlog",
     "migrator.script",
