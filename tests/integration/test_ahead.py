@@ -22,7 +22,7 @@ from migrator.wants import Mode, Want
 from tests.support.faults import faulty_proxy
 from tests.support.postgres import Blocker, fetch
 from tests.support.processes import log_lines, run_migrator, start_migrator
-from tests.support.stores import migration_of, runner_on, store_on
+from tests.support.stores import held, migration_of, runner_on, store_on
 from tests.support.waiting import wait_until
 
 MANY = 20  # more than are on their way at once
@@ -151,14 +151,12 @@ def test_a_stop_rolls_back_the_file_at_work_and_applies_none_after_it(database, 
     assert done(database) == list(range(2, MANY + 1))
 
 
-def test_a_file_that_waits_for_a_lock_is_tried_again_and_the_others_after_it(database, migrations):
+def test_a_file_that_waits_for_a_row_is_tried_again_and_the_others_after_it(database, migrations):
     assert run_migrator(database, migrations(**numbered())).returncode == 0
     more = {f"_{n}_a": f"insert into done values ({n});" for n in range(31, 40)}
-    blocker = Blocker(database, "begin; lock table done in access share mode")
+    blocker = Blocker(database, "begin; select from done where n = 2 for update")
     try:
-        migrator = start_migrator(
-            database, migrations(**more, _30_a="alter table done add column note text;")
-        )
+        migrator = start_migrator(database, migrations(**more, _30_a="update done set n = n where n = 2;"))
         assert migrator.stderr is not None
         for line in migrator.stderr:
             if "migration.retrying" in line:
@@ -170,6 +168,26 @@ def test_a_file_that_waits_for_a_lock_is_tried_again_and_the_others_after_it(dat
     assert migrator.returncode == 0, err
     assert told(err, "migration.applied") == [f"{n}_a.sql" for n in range(30, 40)]
     assert done(database) == [*range(2, MANY + 1), *range(31, 40)]
+
+
+def test_a_file_that_locks_what_others_may_use_waits_for_its_turn(database, migrations):
+    """It is looked at first who is in the way."""
+    assert run_migrator(database, migrations(**numbered())).returncode == 0
+    more = {
+        "_30_a": "insert into done values (30); select pg_sleep(1);",
+        "_31_a": "alter table done add note text;",
+    }
+    migrator = start_migrator(database, migrations(**more, _32_a="insert into done values (32);"))
+    wait_until(lambda: at_work(database, "pg_sleep"), what="the first of them")
+    with held(database, "select from done where n = 2 for update"):
+        for line in migrator.stderr or ():
+            assert "migration.retrying" not in line
+            if "lock.awaited" in line:
+                break
+    _, err = migrator.communicate(timeout=60)
+
+    assert migrator.returncode == 0, err
+    assert done(database) == [*range(2, MANY + 1), 30, 32]
 
 
 def test_what_is_on_its_way_is_refused_without_the_lock(database, migrations):
