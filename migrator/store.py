@@ -8,14 +8,16 @@ import json
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
-from migrator import errors, locks, sql
+from migrator import errors, sql
 from migrator.errors import LeaseBusy, MigratorError, SessionGone
-from migrator.locks import Target
 from migrator.plan import HistoryRow
 from migrator.transport import DatabaseError, Row, Transport
-from migrator.wants import Want
+
+if TYPE_CHECKING:
+    from migrator.locks import Target
+    from migrator.wants import Want
 
 Token = NewType("Token", int)
 
@@ -206,6 +208,8 @@ class Store:
         Raises:
             MigratorError: It can't be told.
         """
+        from migrator import locks  # late: 3 ms that a start with nothing to do is spared
+
         described = [
             {
                 "name": one.name,

@@ -9,6 +9,8 @@ import pytest
 LATE = [
     "migrator.runners",
     "migrator.ahead",
+    "migrator.locks",
+    "migrator.wants",
     "migrator.options",
     "argparse",
     "structlog",
