@@ -104,8 +104,8 @@ class SqlRunner:
             LeaseLost: The lease isn't ours any more.
             Unavailable: The connection broke; the outcome is unknown.
         """
-        # Before anything is on its way, as this asks the server something.
-        await self._is_bare()
+        if following:  # before anything is on its way, as this asks the server something
+            await self._is_bare()
         self.in_steps = False
         ready = await self._ahead.take(migration, following, partial(self._prepare, lease))
         understood, messages = ready.understood, ready.messages
