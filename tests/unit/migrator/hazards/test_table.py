@@ -39,13 +39,15 @@ def test_the_example_of_a_rule_has_its_hazard(tmp_path, name):
     assert name in {one.rule for one in check.check([parsed.parse(path)], None)}
 
 
-@pytest.mark.parametrize("name", [name for name in RULES if name not in NEED_CATALOGS])
+# A later release may well drop: that is a breaking hazard all the same, with a reason to allow it.
+LATER = ("-- in a later release", "ALTER TABLE orders RENAME TO", "ALTER TABLE orders SET S")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in RULES if name not in NEED_CATALOGS and not RULES[name].safe_example.startswith(LATER)],
+)
 def test_the_safe_example_of_a_rule_does_not_have_it(tmp_path, name):
-    """A later release may well drop: that is a breaking hazard all the same, with a reason to allow it."""
-    if RULES[name].safe_example.startswith(
-        ("-- in a later release", "ALTER TABLE orders RENAME TO", "ALTER TABLE orders SET S")
-    ):
-        pytest.skip("the same, later")
     parts = RULES[name].safe_example.split("-- in the next file:\n")
     read = []
     for number, part in enumerate(parts):
