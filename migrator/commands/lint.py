@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from migrator.transport import DatabaseError
 if TYPE_CHECKING:
     import argparse
 
-    from migrator.migration import Migration
+    from migrator.migration import AnyPath, Migration
     from migrator.session import Session
     from migrator.store import Store
 
@@ -112,7 +113,7 @@ def _pending(migrations: tuple[Migration, ...], history: list[HistoryRow]) -> tu
     return plans.make(migrations, history, refuse_changed=False, meaning=meaning_of).pending
 
 
-def _read(paths: list[Path]) -> list[Parsed]:
+def _read(paths: Sequence[AnyPath]) -> list[Parsed]:
     return [parsed.parse(path) for path in paths]
 
 

@@ -13,6 +13,7 @@ from migrator import migration as files
 from migrator.hazards import blocks, tree
 from migrator.hazards.tree import Node
 from migrator.lexer import Lexer
+from migrator.migration import AnyPath
 from migrator.statements import Statement
 
 # Beyond this a file is cut by psql's rules, a window at a time, as it is when it is applied.
@@ -68,13 +69,13 @@ class Parsed:
         return self.path.absolute().parent.parts[-2:] == ("supabase", "migrations")
 
 
-def parse(path: Path, go_on: Callable[[], bool] = lambda: True) -> Parsed:
+def parse(path: AnyPath, go_on: Callable[[], bool] = lambda: True) -> Parsed:
     """Read a file; no further than `go_on` allows.
 
     Raises:
         PlanError: It can't be read, or its headers are wrong.
     """
-    parsed = Parsed(path=path)
+    parsed = Parsed(path=Path(path))
     if files.size_bytes(path) > WHOLE_BYTES:
         found = _cut_large(parsed)
     else:
