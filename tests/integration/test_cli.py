@@ -385,7 +385,8 @@ def test_a_name_that_the_locale_cannot_show_does_not_fail(database, migrations):
 # Without memory
 
 
-@pytest.mark.parametrize("mib", [4, 10, 14, 16])
+# With 14 to 20 it is chance at what a library fails, and how.
+@pytest.mark.parametrize("mib", [4, 10, 12, 13])
 def test_too_little_memory_even_to_load_is_one_message(migrations, mib):
     read, write = os.pipe()
     with os.fdopen(read, "rb") as pipe:
