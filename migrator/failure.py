@@ -120,7 +120,7 @@ def state_of(error: DatabaseError, *, understood: bool, untouched: bool) -> str:
         untouched: Nothing of the file had been executed before this message.
     """
     if error.sqlstate == _ENDED_OWN_TRANSACTION:
-        return "a part of it may have been committed; look what is there"
+        return "a part of it may have been committed; look what is there, then see `migrator repair`"
     # Of a text that the parser doesn't know, anything might be a COMMIT, unless the server ran none of it.
     if error.ended is not Ended.UNKNOWN and (understood or (untouched and error.completed == 0)):
         return "rolled back: nothing of this file was applied"

@@ -328,7 +328,7 @@ class Engine:
             if holder.name == self.holder:
                 reason = "the connection that we lost still holds the lock"
         if self.tell.report.phase is not MigrationPhase.WAITING_FOR_LOCK:
-            self.log.info("lease.busy", reason=reason)
+            self.log.info("lease.busy", reason=f"{reason}; `migrator unlock` tells more")
         self.tell(
             MigrationPhase.WAITING_FOR_LOCK,
             applied=plan.applied,

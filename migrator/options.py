@@ -13,6 +13,12 @@ from migrator.version import Version
 _COMMANDS = {
     "up": "apply what is pending",
     "status": "which migrations are applied and which are pending",
+    "new": "make a new migration file",
+    "wait": "wait until the database answers, or all is applied",
+    "repair": "show and settle edited, missing and half-done files",
+    "unlock": "show who holds the lock, and take it from the dead",
+    "baseline": "record files as applied that needn't run any more",
+    "install": "create our tables, or print the SQL",
     "lint": "what in the files would stop or break the running app",
 }
 

@@ -9,6 +9,9 @@ from datetime import datetime
 from migrator.errors import PlanError
 from migrator.migration import Migration
 
+# In place of a checksum: what was applied isn't known, as another tool did it and no file of ours was there.
+NO_CHECKSUM = "unknown"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow:
@@ -28,6 +31,16 @@ class HistoryRow:
     finished: bool = True
     statements_done: int | None = None
     in_doubt: bool = False
+
+    @property
+    def day(self) -> str:
+        """When it was applied, for people."""
+        return self.executed_at.strftime("%Y-%m-%d %H:%M UTC")
+
+    @property
+    def adopted_without_file(self) -> bool:
+        """Another tool applied it, and there was no file of it here even then."""
+        return self.checksum == NO_CHECKSUM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +94,11 @@ def make(
             continue
         applied.append(migration)
         if is_changed(migration, row, meaning):
-            changed.append(f"{migration.filename} differs from what was applied on {_day(row.executed_at)}")
+            changed.append(f"{migration.filename} differs from what was applied on {row.day}")
     if changed and refuse_changed:
         raise PlanError(
             f"cannot go on: {'; '.join(changed)}; restore the file and add a new migration instead, "
-            "or set MIGRATION_CHANGED_FILES=warn"
+            "or take it as it is now (`migrator repair` shows how), or set MIGRATION_CHANGED_FILES=warn"
         )
     return Plan(
         pending=tuple(pending),
@@ -96,29 +109,34 @@ def make(
 
 def is_changed(migration: Migration, row: HistoryRow, meaning: Meaning) -> bool:
     """Whether the file means something else than what was applied."""
+    if row.adopted_without_file:
+        return False
     plain, _, meant = row.checksum.partition(" ")
     return plain != migration.checksum and (not meant or meaning(migration) != meant)
 
 
 def _refuse_unless_resumable(migration: Migration, row: HistoryRow, meaning: Meaning) -> None:
-    settle = "look what is there, then delete its row from migration_history to run it from the start"
+    settle = (
+        "look what is there, then see `migrator repair`, which takes it for done or has it run from the start"
+    )
     if row.statements_done is None:
         raise PlanError(
-            f"cannot go on: {migration.filename} ended its own transaction on {_day(row.executed_at)}, "
+            f"cannot go on: {migration.filename} ended its own transaction on {row.day}, "
             f"so that it may be half done; {settle}"
         )
     if is_changed(migration, row, meaning):
         raise PlanError(
             f"cannot go on: {migration.filename} was applied up to statement {row.statements_done} and "
-            f"edited since; restore it to have it finished, or {settle}"
+            f"edited since; restore it to have it finished, or {settle}, or goes on after that statement"
         )
 
 
 def _missing(migrations: Iterable[Migration], rows: dict[str, HistoryRow]) -> list[str]:
     known = {migration.version for migration in migrations}
-    gone = [row for version, row in rows.items() if version not in known]
+    gone = [row for version, row in rows.items() if version not in known and not row.adopted_without_file]
     return [
-        f"{row.filename} was applied on {_day(row.executed_at)}, but the file is missing"
+        f"{row.filename} was applied on {row.day}, but the file is missing; restore it, or see "
+        "`migrator repair`"
         for row in sorted(gone, key=lambda row: row.filename)
     ]
 
@@ -132,7 +150,3 @@ def _out_of_order(pending: Sequence[Migration], applied: Sequence[Migration]) ->
         for migration in pending
         if migration.version < newest.version
     ]
-
-
-def _day(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M UTC")

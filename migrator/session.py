@@ -82,14 +82,16 @@ class Session:
         return embedded.running(self.settings)
 
     @asynccontextmanager
-    async def open_store(self) -> AsyncIterator[Store]:
-        """A store over a new connection."""
+    async def open_store(self, *, advise: bool = True) -> AsyncIterator[Store]:
+        """A store over a new connection; `advise`: the error that there is none names a command to wait for it."""
         if self._out_of_memory:  # the one before ended for that, and none of what a new one needs would fit
             raise MemoryError
         async with AsyncExitStack() as stack:
-            yield Store(await self._knock(stack), self.settings.schema)
+            # Where a supervisor has started us, it tries again itself.
+            advise = advise and self.settings.report_fd is None
+            yield Store(await self._knock(stack, advise=advise), self.settings.schema)
 
-    async def _knock(self, stack: AsyncExitStack) -> DirectTransport:
+    async def _knock(self, stack: AsyncExitStack, *, advise: bool) -> DirectTransport:
         """Connect; again for a while, where somebody waits with us."""
         dsn = self.settings.require_database()
         give_up_s = time.monotonic() + self.settings.connect_wait_s
@@ -101,7 +103,9 @@ class Session:
                 if isinstance(error, Crowded):
                     pause_s = _LAST_KNOCK_S
                 if time.monotonic() + pause_s > give_up_s:
-                    raise
+                    if not advise:
+                        raise
+                    raise type(error)(f"{error}; `migrator wait` waits for it") from error
                 if self.teller.report.phase is MigrationPhase.CONNECTING:
                     self.teller(MigrationPhase.CONNECTING, reason=str(error))
             # Never all at once: those who were refused for want of a place would take the app's, too.

@@ -70,9 +70,7 @@ class Store:
         """Use our tables in `schema`, a name that needs no quotes."""
         self.transport = transport
         self.schema = schema
-        # The same in every database, as advisory locks are per database already.
-        digest = hashlib.sha256(f"migrator:{schema}".encode()).digest()
-        self.lock_key = int.from_bytes(digest[:8], "big", signed=True)
+        self.lock_key = lock_key_of(schema)
 
     async def history(self) -> list[HistoryRow] | None:
         """Everything on record; None if our tables don't exist.
@@ -158,7 +156,7 @@ class Store:
             SessionGone: That connection has ended, or is cut without a word: nothing is at work there.
         """
         mine: dict[str, sql.Value] = {"name": LOCK_NAME, "token": lease.token, "holder": lease.holder}
-        high, low = self._lock_halves
+        high, low = self.lock_halves
         rows = await self._query("renew", **mine, ttl_s=ttl_s, lock_high=high, lock_low=low)
         if not rows:
             return False
@@ -176,7 +174,7 @@ class Store:
 
     async def holder(self) -> Holder | None:
         """Who migrates just now."""
-        high, low = self._lock_halves
+        high, low = self.lock_halves
         rows = await self._query("holder", name=LOCK_NAME, lock_high=high, lock_low=low)
         if not rows:
             return None
@@ -184,11 +182,11 @@ class Store:
 
     async def evict(self) -> bool:
         """End the session of a holder that is frozen; whether there was one."""
-        high, low = self._lock_halves
+        high, low = self.lock_halves
         return bool(await self._query("evict", name=LOCK_NAME, lock_high=high, lock_low=low))
 
     @property
-    def _lock_halves(self) -> tuple[int, int]:
+    def lock_halves(self) -> tuple[int, int]:
         """The advisory lock's key as pg_locks shows it."""
         return divmod(self.lock_key % 2**64, 2**32)
 
@@ -258,6 +256,12 @@ class Store:
             return await self.transport.fetch(found.query(self.schema), *arguments)
         except DatabaseError as error:
             raise _translated(error, wanted) from error
+
+
+def lock_key_of(schema: str) -> int:
+    """The key of our advisory lock: the same in every database, as such locks are per database already."""
+    digest = hashlib.sha256(f"migrator:{schema}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def _translated(error: DatabaseError, wanted: str) -> MigratorError:

@@ -156,7 +156,9 @@ def test_a_file_that_slips_a_commit_past_the_parser_is_not_taken_for_applied(dat
 
     if exists(database, "system_user"):  # see above
         assert "the file ended the transaction it was given (MG002)" in message
-        assert message.endswith("a part of it may have been committed; look what is there")
+        assert message.endswith(
+            "a part of it may have been committed; look what is there, then see `migrator repair`"
+        )
         assert fetch(database, "select finished from migrator.migration_history") == [(False,)]
     assert not exists(database, "a")
 

@@ -87,7 +87,8 @@ def test_a_changed_applied_file_is_refused_with_name_and_date():
 
     assert str(caught.value) == (
         "cannot go on: 1_a.sql differs from what was applied on 2026-05-01 09:30 UTC; restore the file and add a "
-        "new migration instead, or set MIGRATION_CHANGED_FILES=warn"
+        "new migration instead, or take it as it is now (`migrator repair` shows how), or set "
+        "MIGRATION_CHANGED_FILES=warn"
     )
 
 
@@ -106,7 +107,15 @@ def test_a_changed_file_can_be_a_mere_warning():
 def test_a_missing_file_is_a_warning():
     made = make([B], [row("2_b.sql"), row("1_a.sql")])
 
-    assert made.warnings == ("1_a.sql was applied on 2026-05-01 09:30 UTC, but the file is missing",)
+    assert made.warnings == (
+        "1_a.sql was applied on 2026-05-01 09:30 UTC, but the file is missing; restore it, or see `migrator repair`",
+    )
+
+
+def test_what_another_tool_applied_without_a_file_of_ours_is_neither_missing_nor_changed():
+    made = make([A], [row("1_a.sql", plan.NO_CHECKSUM), row("2_b.sql", plan.NO_CHECKSUM)])
+
+    assert (made.pending, made.applied, made.warnings) == ((), 1, ())
 
 
 def test_a_file_that_comes_out_of_order_is_a_warning():
@@ -123,7 +132,7 @@ def test_order_is_that_of_versions_as_text():
 
 
 def test_a_file_that_ended_its_own_transaction_is_not_touched_again():
-    with pytest.raises(PlanError, match=r"1_a\.sql ended its own transaction on 2026.*delete its row"):
+    with pytest.raises(PlanError, match=r"1_a\.sql ended its own transaction on 2026.*`migrator repair`"):
         make([A], [row("1_a.sql", finished=False)])
 
 

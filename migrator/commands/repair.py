@@ -1,0 +1,123 @@
+"""Settle what is wrong between the files and the history."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from migrator import ledger, naming, repairs
+from migrator import migration as files
+from migrator.errors import PlanError
+from migrator.migrate import meaning_of
+from migrator.output import paragraph, write
+from migrator.repairs import Repair, Wish
+
+if TYPE_CHECKING:
+    import argparse
+
+    from migrator.repairs import Finding
+    from migrator.session import Session
+
+_FINDINGS = PlanError.exit_code
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    parser.description = paragraph(
+        "Without options: show what is wrong (edited, missing and half-done files), and the commands that "
+        "settle it; changes nothing. With options: change the history, all of it or nothing. No file is run, "
+        "and nothing else in the database is touched. VERSION may be a file's name."
+    )
+    parser.epilog = """\
+example:    migrator repair
+            migrator repair --accept 20260101090000 --not-applied 20260102100000
+exit codes: 0 nothing is wrong (any more), 65 something is, or the wish makes no sense,
+            69 database unreachable, 75 somebody else migrates, 78 configuration"""
+    for wish, help_ in (
+        (Wish.ACCEPT, "take the edited file as it is now; a half-done one goes on after what is done"),
+        (Wish.APPLIED, "record the file as applied, without running it (again)"),
+        (Wish.NOT_APPLIED, "take it off the record: its file, if there is one, runs from the start"),
+    ):
+        parser.add_argument(f"--{wish}", nargs="+", default=[], metavar="VERSION", help=help_)
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+async def run(session: Session, options: argparse.Namespace) -> int:
+    """Show, or settle; 0, or 65 if something is wrong.
+
+    Raises:
+        MigratorError: It can't be done.
+    """
+    settings = session.settings
+    dsn = settings.require_database()
+    found = files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    wishes = [(wish, given) for wish in Wish for given in getattr(options, wish.replace("-", "_"))]
+    if not wishes:
+        async with session.database(), session.open_store() as store:
+            history = await store.history() or []
+        wrong = repairs.findings(found.migrations, {row.version: row for row in history}, meaning_of)
+        _show(wrong, str(dsn), json_=options.json)
+        return _FINDINGS if wrong else 0
+    async with (
+        session.database(),
+        ledger.opened(
+            session.open_store, holder=session.holder, ttl_s=settings.lease_ttl_s, log=session.log
+        ) as book,
+    ):
+        done = _settle(wishes, found.migrations, book)
+        await book.write([one.change for one in done if one.change], by="repair")
+    if options.json:
+        listed = [
+            {
+                "version": one.version,
+                "filename": one.filename,
+                "changed": one.change is not None,
+                "outcome": one.outcome,
+            }
+            for one in done
+        ]
+        write(json.dumps({"database": str(dsn), "repairs": listed}, indent=2))
+        return 0
+    for one in done:
+        write(f"{one.filename}: {one.outcome}")
+    changed = sum(one.change is not None for one in done)
+    write(f"{changed} of {len(done)} changed in the history of {dsn}")
+    return 0
+
+
+def _settle(
+    wishes: list[tuple[Wish, str]], migrations: tuple[files.Migration, ...], book: ledger.Ledger
+) -> list[Repair]:
+    by_version = {migration.version: migration for migration in migrations}
+    done: dict[str, Repair] = {}
+    for wish, given in wishes:
+        version = naming.version_of(given)
+        if version in done:
+            raise PlanError(f"cannot do two things with version {version} at once")
+        if version not in by_version and version not in book.rows:
+            naming.find(given, migrations)  # says what there is instead
+        done[version] = repairs.repair(
+            wish, version, by_version.get(version), book.rows.get(version), meaning_of
+        )
+    return list(done.values())
+
+
+def _show(wrong: list[Finding], dsn: str, *, json_: bool) -> None:
+    if json_:
+        listed = [
+            {
+                "version": one.version,
+                "filename": one.filename,
+                "state": one.state,
+                "reason": one.what,
+                "ways": [{"way": way, "effect": effect} for way, effect in one.ways],
+            }
+            for one in wrong
+        ]
+        write(json.dumps({"database": dsn, "findings": listed}, indent=2))
+        return
+    for one in wrong:
+        write(f"{one.filename}: {one.state}: {one.what}")
+        for way, effect in one.ways:
+            write(f"    {way}\n        {effect}")
+    write(f"{len(wrong)} files to settle on {dsn}" if wrong else f"nothing to repair on {dsn}")
