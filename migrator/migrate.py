@@ -165,9 +165,16 @@ class Engine:
             return False
 
     async def _install(self, store: Store, plan: Plan) -> bool:
-        """Create our tables; whether they are there. One try: who waits for others holds no connection."""
+        """Create our tables; whether they are there. One try: who waits for others holds no connection.
+
+        Raises:
+            PlanError: Another tool has migrated this database.
+        """
+        from migrator.foreign import look  # late: only the very first run needs it
+
         # While the server is at it: 10 ms.
         asyncio.get_running_loop().call_soon(_load_runner)
+        await look.refuse_foreign(store.transport)
         try:
             await store.install(tries=1)
         except LeaseBusy:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from migrator import errors, failure, locks, meaning, parts, script, statements, wants
+from migrator import borrowed, errors, failure, locks, meaning, parts, script, statements, wants
 from migrator import migration as files
 from migrator.ahead import Ahead, Ready
 from migrator.attempts import Alone, Sent, Step, Whole
@@ -67,6 +67,7 @@ class SqlRunner:
         text = read_text(migration.path)
         if checksum(text) != migration.checksum:
             raise _edited(migration)
+        borrowed.refuse_way_back(text, migration.filename)
         meant = meaning.of(text, migration.filename)
         if script.needs_parts(text):
             return replace(await self._cut(migration), meaning=meant)

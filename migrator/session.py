@@ -83,7 +83,7 @@ class Session:
 
     @asynccontextmanager
     async def open_store(self, *, advise: bool = True) -> AsyncIterator[Store]:
-        """A store over a new connection; `advise`: the error that there is none names a command to wait for it."""
+        """A store over a new connection; `advise`: if there is none, the error names what waits for one."""
         if self._out_of_memory:  # the one before ended for that, and none of what a new one needs would fit
             raise MemoryError
         async with AsyncExitStack() as stack:

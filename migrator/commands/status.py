@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import argparse
 
     from migrator.session import Session
+    from migrator.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     async with session.database(), session.open_store() as store:
         history = await store.history()
         holder = None if history is None else await store.holder()
+        others = "" if history is not None else await _others(store)
     rows = _rows(found.migrations, history or [])
     pending = sum(row["state"] in ("pending", "half done") for row in rows)
     if options.json:
@@ -49,8 +51,21 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         write(f"{row['state']:9} {row['executedAt'] or '':24} {row['filename']}")
     write(f"{len(rows)} migrations, {pending} pending, on {dsn}")
     if holder:
-        write(f"{holder.name} has been migrating for {holder.held_s:.0f} s")
+        write(f"{holder.name} has been migrating for {holder.held_s:.0f} s; `migrator unlock` tells more")
+    if wrong := sum(row["state"] not in ("applied", "pending") for row in rows):
+        write(f"{wrong} to look at: `migrator repair` shows what can be done")
+    if others:
+        write(others)
     return 0
+
+
+async def _others(store: Store) -> str:
+    """What to say of other tools that have migrated this database; empty if none has."""
+    from migrator.foreign import look  # late: only where ours hasn't yet
+
+    found = await look.sources(store.transport)
+    whose = " and ".join(str(source) for source in found)
+    return whose and f"this database was migrated by {whose}: `migrator adopt` takes that over"
 
 
 def _rows(migrations: tuple[files.Migration, ...], history: list[HistoryRow]) -> list[dict[str, Any]]:

@@ -222,8 +222,9 @@ def test_status_tells_what_is_applied_pending_changed_and_missing(database, migr
     assert (document["pending"], document["holder"]) == (1, None)
     assert document["database"] == database.partition("@")[2]
     lines = shown.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == ["applied", "missing", "changed", "pending"]
-    assert lines[-1] == f"4 migrations, 1 pending, on {database.partition('@')[2]}"
+    assert [line.split()[0] for line in lines[:-2]] == ["applied", "missing", "changed", "pending"]
+    assert lines[-2] == f"4 migrations, 1 pending, on {database.partition('@')[2]}"
+    assert lines[-1] == "2 to look at: `migrator repair` shows what can be done"
 
 
 def test_status_on_an_untouched_database_changes_nothing(database, migrations):

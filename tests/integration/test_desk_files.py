@@ -106,7 +106,7 @@ def test_the_printed_sql_is_what_psql_can_run(database, migrations, schema):
     assert done.stdout.startswith("our tables are there already")
 
 
-@pytest.mark.parametrize("command", ["new", "wait", "repair", "unlock", "baseline", "install"])
+@pytest.mark.parametrize("command", ["new", "wait", "repair", "unlock", "baseline", "adopt", "install"])
 def test_help_fits_a_screen_and_has_an_example_and_exit_codes(command):
     done = subprocess.run(
         [sys.executable, "-m", "migrator", command, "--help"],

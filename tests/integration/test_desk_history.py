@@ -58,6 +58,12 @@ def test_an_edited_file_is_settled_by_what_the_messages_name(database, edited):
     assert run_migrator(database, edited, "repair").stdout.startswith("nothing to repair on ")
 
 
+def test_status_names_the_command_that_settles_what_is_wrong(database, edited):
+    shown = run_migrator(database, edited, "status")
+
+    assert shown.stdout.endswith("\n1 to look at: `migrator repair` shows what can be done\n")
+
+
 def test_an_accepted_file_counts_as_unchanged_also_when_only_its_comments_change(
     database, edited, migrations
 ):

@@ -18,6 +18,8 @@ LATE = [
     "migrator.parser",
     "migrator.embedded",
     "migrator.cluster",
+    "migrator.ledger",
+    "migrator.foreign",
     "importlib.resources",
     "tempfile",
     "rich",
