@@ -106,6 +106,24 @@ async def test_the_lock_of_a_dead_container_behind_a_pooler_is_taken(database, m
     assert ": dead\nthe lock is free now" in done.stdout
 
 
+async def test_the_lock_of_a_frozen_holder_is_taken_with_its_session(database, migrations):
+    """Its session lives, and does nothing."""
+    directory = migrations(_1_a="select 1;")
+    async with store_on(database) as frozen:
+        await frozen.install()
+        assert await frozen.lock_session()
+        assert await frozen.acquire("frozen/7/abcdef", 0.01, session=True)
+        done = await asyncio.to_thread(
+            wait_until,
+            lambda: one if (one := run_migrator(database, directory, "unlock")).returncode == 0 else None,
+            what="the frozen holder's lock",
+        )
+
+    assert ": frozen (server pid " in done.stdout
+    done = await asyncio.to_thread(run_migrator, database, directory)
+    assert done.returncode == 0
+
+
 async def test_a_lock_whose_holder_was_heard_of_just_now_is_left_until_it_runs_out(database, migrations):
     await leave_behind(database, ttl_s=30)
     directory = migrations(_1_a="select 1;")
