@@ -12,6 +12,9 @@ from migrator.report import MigrationPhase, Report
 from migrator.session import Session, reporter
 from migrator.settings import Settings
 
+# Whoever is woken when migrations fail wants to know of these.
+_MIGRATING = frozenset({"up", "down"})
+
 
 def main(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
@@ -48,7 +51,7 @@ def main(arguments: list[str]) -> int:
             reason="parameters of the database URL that mean nothing here: "
             + ", ".join(settings.database.ignored),
         )
-    session = Session(settings, log, redact)
+    session = Session(settings, log, redact, migrates=name in _MIGRATING)
     command = importlib.import_module(f"migrator.commands.{name}")
     return session.run(lambda: command.run(session, given))
 

@@ -26,6 +26,8 @@ _COMMANDS = {
 _EPILOG = """\
 exit codes: 0 done, 1 a migration failed, 2 usage, 65 files don't fit the history, or have hazards,
             69 database unreachable, 75 lock busy or lost, 78 configuration
+in trouble: migrator repair (files and history), unlock (a lock), adopt (a database of another tool),
+            wait (a database that sleeps); each with --help
 example:    DATABASE_URL=postgresql://user:password@host/database migrator up"""
 
 

@@ -32,11 +32,15 @@ INTERRUPTED = 128
 class Session:
     """One command, from settings to exit code."""
 
-    def __init__(self, settings: Settings, log: Log, redact: Redactor) -> None:
-        """Run with `settings`; what is said to people goes through `redact`."""
+    def __init__(self, settings: Settings, log: Log, redact: Redactor, *, migrates: bool) -> None:
+        """Run with `settings`; what is said to people goes through `redact`.
+
+        `migrates`: what ends in an error is a migration, to whoever watches the log, and not a mere look.
+        """
         self.settings = settings
         self.log = log
         self._redact = redact
+        self._migrates = migrates
         # Random, so that two containers with one name and pid are told apart.
         self.holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(3)}"
         self.teller = Teller(reporter(settings.report_fd, redact))
@@ -154,7 +158,10 @@ class Session:
     def _fail(self, message: str, code: int) -> int:
         message = self._redact(message)
         self.teller(MigrationPhase.FAILED, error=message, current=self.teller.report.current)
-        self.log.error("migration.failed", reason=message, exit_code=code)
+        if self._migrates:
+            self.log.error("migration.failed", reason=message, exit_code=code)
+        else:
+            self.log.error("command.failed", reason=message, exit_code=code)
         return code
 
     def say(self, text: str) -> None:

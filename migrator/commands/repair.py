@@ -14,7 +14,9 @@ from migrator.repairs import Repair, Wish
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
+    from migrator.plan import HistoryRow
     from migrator.repairs import Finding
     from migrator.session import Session
 
@@ -52,19 +54,22 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     dsn = settings.require_database()
     found = files.load(settings.directories, settings.environment, chosen=settings.chosen)
     wishes = [(wish, given) for wish in Wish for given in getattr(options, wish.replace("-", "_"))]
+    # First a mere look: a wish that makes no sense mustn't create our tables, as an empty history of ours
+    # tells `up` that no other tool's matters.
+    async with session.database(), session.open_store() as store:
+        rows = {row.version: row for row in await store.history() or []}
     if not wishes:
-        async with session.database(), session.open_store() as store:
-            history = await store.history() or []
-        wrong = repairs.findings(found.migrations, {row.version: row for row in history}, meaning_of)
+        wrong = repairs.findings(found.migrations, rows, meaning_of)
         _show(wrong, str(dsn), json_=options.json)
         return _FINDINGS if wrong else 0
+    _settle(wishes, found.migrations, rows)
     async with (
         session.database(),
         ledger.opened(
             session.open_store, holder=session.holder, ttl_s=settings.lease_ttl_s, log=session.log
         ) as book,
     ):
-        done = _settle(wishes, found.migrations, book)
+        done = _settle(wishes, found.migrations, book.rows)
         await book.write([one.change for one in done if one.change], by="repair")
     if options.json:
         listed = [
@@ -86,7 +91,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
 
 
 def _settle(
-    wishes: list[tuple[Wish, str]], migrations: tuple[files.Migration, ...], book: ledger.Ledger
+    wishes: list[tuple[Wish, str]], migrations: tuple[files.Migration, ...], rows: Mapping[str, HistoryRow]
 ) -> list[Repair]:
     by_version = {migration.version: migration for migration in migrations}
     done: dict[str, Repair] = {}
@@ -94,11 +99,9 @@ def _settle(
         version = naming.version_of(given)
         if version in done:
             raise PlanError(f"cannot do two things with version {version} at once")
-        if version not in by_version and version not in book.rows:
+        if version not in by_version and version not in rows:
             naming.find(given, migrations)  # says what there is instead
-        done[version] = repairs.repair(
-            wish, version, by_version.get(version), book.rows.get(version), meaning_of
-        )
+        done[version] = repairs.repair(wish, version, by_version.get(version), rows.get(version), meaning_of)
     return list(done.values())
 
 

@@ -267,3 +267,21 @@ def test_status_names_the_command_that_takes_another_tools_history_over(database
     assert shown.returncode == 0
     assert "this database was migrated by dbmate (table public.schema_migrations)" in shown.stdout
     assert commands(shown.stdout) == [["adopt"]]
+
+
+def test_a_command_that_goes_wrong_does_not_begin_an_empty_history(database, migrations):
+    """`up` would take that for the wish to have one."""
+    fetch(database, DBMATE + "insert into schema_migrations values ('20240101120000')")
+    directory = empty(migrations, "1_a")
+    for wrong in (
+        "repair",
+        "repair --accept 1",
+        "baseline 7",
+        "adopt --yes",
+        "wait --applied --timeout=0",
+        "unlock",
+    ):
+        run_migrator(database, directory, *wrong.split())
+
+    assert fetch(database, "select to_regnamespace('migrator')") == [(None,)]
+    assert run_migrator(database, directory).returncode == 65

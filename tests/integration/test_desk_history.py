@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from tests.support.pooler import running_pooler
 from tests.support.postgres import Blocker, fetch
 from tests.support.processes import log_lines, run_migrator, start_migrator
 from tests.support.waiting import wait_until
@@ -329,29 +330,21 @@ def test_a_baseline_over_a_half_done_file_names_the_remedy(database, half_done):
 
 
 def test_while_somebody_migrates_the_history_cannot_be_changed(database, migrations):
-    fetch(database, "create table gate (); select 1")
     directory = migrations(_1_a="select 1;")
     run_migrator(database, directory)
-    migrations(_2_b="-- migrator: lock-timeout=60s\nlock table gate in exclusive mode;")
-    blocker = Blocker(database, "begin; lock table gate in access exclusive mode")
-    try:
-        up = start_migrator(database, directory)
-        wait_until(
-            lambda: fetch(
-                database, "select 1 from pg_locks where not granted and relation = 'gate'::regclass"
-            ),
-            what="the migration at work",
-        )
-        refused = run_migrator(database, directory, "repair", "--not-applied", "1")
-    finally:
-        blocker.close()
+    migrations(_2_b="select pg_sleep(60);")
+    up = start_migrator(database, directory)
+    sleeping = "select 1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+    wait_until(lambda: fetch(database, sleeping), what="the migration at work")
+    refused = run_migrator(database, directory, "repair", "--not-applied", "1")
+    up.terminate()
     up.communicate(timeout=30)
 
     assert refused.returncode == 75
     assert f"/{up.pid}/" in told(refused)
     assert "alive" in told(refused)
     assert ["wait", "--applied"] in commands(told(refused))
-    assert history(database) == {"1_a.sql": True, "2_b.sql": True}
+    assert history(database) == {"1_a.sql": True}
 
 
 def test_of_two_who_baseline_at_once_both_are_done(database, migrations):
@@ -370,3 +363,42 @@ def test_of_two_who_baseline_at_once_both_are_done(database, migrations):
 
     assert codes == [0, 0, 0]
     assert len(history(database)) == 20
+
+
+# Through a pooler
+
+
+def test_through_a_transaction_pooler_all_of_it_works_too(postgres, database, migrations):
+    directory = migrations(_1_a="create table a ();", _2_b="create table b ();", _3_c="create table c ();")
+    fetch(database, "create table a (); create table schema_migrations (version varchar primary key);"
+          "insert into schema_migrations values ('2')")  # fmt: skip
+    with running_pooler(postgres) as pooler:
+        url = f"{pooler}/{database.rsplit('/', 1)[1]}"
+        codes = [
+            run_migrator(url, directory, *words.split()).returncode
+            for words in (
+                "up",
+                "adopt",
+                "adopt --yes",
+                "baseline 1",
+                "up",
+                "repair",
+                "unlock",
+                "wait --applied",
+            )
+        ]
+        migrations(_1_a="create table a (x int);")
+        codes += [
+            run_migrator(url, directory, *words.split()).returncode
+            for words in (
+                "up",
+                "repair",
+                "repair --accept 1",
+                "up",
+                "repair --not-applied 3 --applied 1",
+                "unlock",
+            )
+        ]
+
+    assert codes == [65, 0, 0, 0, 0, 0, 0, 0, 65, 65, 0, 0, 0, 0]
+    assert history(database) == {"1_a.sql": True, "2_b.sql": True}

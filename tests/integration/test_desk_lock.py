@@ -10,26 +10,23 @@ import time
 import pytest
 
 from tests.integration.test_desk_history import commands, told
-from tests.support.postgres import Blocker, fetch, free_port, private_server
+from tests.support.postgres import fetch, free_port, private_server
 from tests.support.processes import clean_env, log_lines, run_migrator, start_migrator
 from tests.support.stores import session, store_on
 from tests.support.waiting import wait_until
 
-AT_WORK = "select 1 from pg_locks where not granted and relation = 'gate'::regclass"
+AT_WORK = "select 1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
 
 
 @pytest.fixture
 def at_work(database, migrations):
-    """A migrator in the middle of a file, which waits for a lock; the process and the directory."""
-    fetch(database, "create table gate (); select 1")
-    directory = migrations(_1_a="-- migrator: lock-timeout=60s\nlock table gate in exclusive mode;")
-    blocker = Blocker(database, "begin; lock table gate in access exclusive mode")
+    """A migrator in the middle of a file; the process and the directory."""
+    directory = migrations(_1_a="create table a (); select pg_sleep(60);")
     up = start_migrator(database, directory)
     try:
         wait_until(lambda: fetch(database, AT_WORK), what="the migration at work")
         yield up, directory
     finally:
-        blocker.close()
         if up.poll() is None:
             up.send_signal(signal.SIGCONT)
             up.kill()
@@ -73,6 +70,7 @@ def test_with_force_a_living_holders_work_is_rolled_back_and_the_lock_is_free(da
     assert f"/{up.pid}/" in done.stdout
     assert "the lock is free now" in done.stdout
     assert fetch(database, AT_WORK) == []
+    assert fetch(database, "select to_regclass('a')") == [(None,)]
     assert fetch(database, "select holder from migrator.migration_locks") == [(None,)]
     assert fetch(database, "select 1 from migrator.migration_history") == []
 
@@ -161,6 +159,12 @@ def test_up_says_for_whom_it_waits_and_what_tells_more(database, at_work):
     (busy,) = log_lines(line)
     assert busy["event"] == "lease.busy"
     assert commands(busy["reason"]) == [["unlock"]]
+
+
+def test_what_fails_without_migrating_is_not_called_a_failed_migration(database, migrations):
+    done = run_migrator(database, migrations(_1_a="select 1;"), "wait", "--applied", "--timeout", "0")
+
+    assert [line["event"] for line in log_lines(done.stderr)] == ["command.failed"]
 
 
 # Waiting
