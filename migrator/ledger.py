@@ -121,11 +121,12 @@ class Ledger:
             "holder": self._lease.holder,
             "lock_timeout_ms": _LOCK_TIMEOUT_MS,
         }
-        apply, desk = sql.pieces("apply.sql"), sql.pieces("desk.sql")
         schema = self._store.schema
-        message = [apply[name].message(schema, **common) for name in ("begin", "fence")]
-        message += [desk[one.piece].message(schema, **{**common, **one.values}) for one in changes]
-        message.append(apply["commit"].message(schema))
+        message = [
+            sql.message("apply.sql", ("begin", "fence"), schema, common),
+            *(sql.message("desk.sql", (one.piece,), schema, {**common, **one.values}) for one in changes),
+            sql.message("apply.sql", ("commit",), schema, common),
+        ]
         try:
             await self._store.transport.execute("\n".join(message))
         except DatabaseError as error:
