@@ -47,6 +47,8 @@ def add_column(seen: Seen, command: Node, clause: str) -> Iterator[Finding]:
     constraints = [one["Constraint"] for one in column.get("constraints", [])]
     kinds = {one["contype"] for one in constraints}
     schema, type_name, _ = tree.type_of(column["typeName"])
+    required = "CONSTR_NOTNULL" in kinds or type_name in _SERIALS or "CONSTR_IDENTITY" in kinds
+    finish = "\n-- then NOT NULL: see set-not-null" if required else ""
     bare = f"ALTER TABLE {table} ADD COLUMN {name} {_type_text(clause, seen, column)}"
     if type_name in _SERIALS or "CONSTR_IDENTITY" in kinds:
         plain = _SERIALS.get(type_name) or _type_text(clause, seen, column)
@@ -56,7 +58,8 @@ def add_column(seen: Seen, command: Node, clause: str) -> Iterator[Finding]:
             f"ALTER TABLE {table} ADD COLUMN {name} {plain};\n"
             f"CREATE SEQUENCE {_sequence(relation, column)} OWNED BY {table}.{name};\n"
             f"ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT nextval('{_sequence(relation, column)}');\n"
-            + batches(table, f"{name} = nextval('{_sequence(relation, column)}')", f"{name} IS NULL"),
+            + batches(table, f"{name} = nextval('{_sequence(relation, column)}')", f"{name} IS NULL")
+            + finish,
         )
     generated = [one for one in constraints if one["contype"] == "CONSTR_GENERATED"]
     if generated and generated[0].get("generated_kind") != "v":
@@ -66,7 +69,8 @@ def add_column(seen: Seen, command: Node, clause: str) -> Iterator[Finding]:
             f"every row of {size} is written anew to compute it, and nobody reads or writes the table meanwhile",
             f"{bare};\n"
             f"-- a trigger BEFORE INSERT OR UPDATE sets NEW.{name} to the same of NEW: {expression}\n"
-            + batches(table, f"{name} = {expression}", f"{name} IS NULL"),
+            + batches(table, f"{name} = {expression}", f"{name} IS NULL")
+            + finish,
         )
     default = next((one for one in constraints if one["contype"] == "CONSTR_DEFAULT"), None)
     volatile = _volatile(seen, default["raw_expr"]) if default else None
@@ -81,7 +85,8 @@ def add_column(seen: Seen, command: Node, clause: str) -> Iterator[Finding]:
             "writes the table meanwhile",
             f"{bare};\n"
             f"ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT {expression};\n"
-            + batches(table, f"{name} = {expression}", f"{name} IS NULL"),
+            + batches(table, f"{name} = {expression}", f"{name} IS NULL")
+            + finish,
         )
     known = seen.world.type(schema, type_name)
     if known is not None and known.kind == "d" and known.constrained:
@@ -202,7 +207,7 @@ def _type_text(clause: str, seen: Seen, column: Node) -> str:
 def _base(clause: str, seen: Seen) -> int:
     """Where the clause begins in the statement."""
     _, spans = tree.clauses(seen.statement.text, seen.node["relation"])
-    return next(begin for begin, end in spans if seen.statement.text[begin:end] == clause)
+    return next((begin for begin, end in spans if seen.statement.text[begin:end] == clause), 0)
 
 
 def _without(clause: str, own: str, table: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from migrator.hazards import (
     access,
@@ -18,6 +19,7 @@ from migrator.hazards import (
 )
 from migrator.hazards.finding import Finding
 from migrator.hazards.seen import Seen
+from migrator.hazards.tree import Node
 
 Look = Callable[[Seen], Iterator[Finding]]
 
@@ -29,35 +31,50 @@ def alter_table(seen: Seen) -> Iterator[Finding]:
     text = seen.statement.text
     _, spans = tree.clauses(text, seen.node["relation"])
     commands = [one["AlterTableCmd"] for one in seen.node["cmds"]]
-    if len(spans) != len(commands):  # not to be written down by clause; what it does is known all the same
-        spans = [(0, 0)] * len(commands)
+    by_clause = len(spans) == len(commands)
+    if not by_clause:  # not to be rewritten by clause; what it does is known all the same
+        spans = [(0, len(text))] * len(commands)
     for number, (command, (begin, end)) in enumerate(zip(commands, spans, strict=True)):
         clause = text[begin:end]
-        match command["subtype"]:
-            case "AT_AddColumn" if seen.node.get("objtype") == "OBJECT_TABLE":
-                yield from new_columns.add_column(seen, command, clause)
-            case "AT_SetNotNull":
-                yield from columns.set_not_null(seen, command, number)
-            case "AT_AlterColumnType" if seen.node.get("objtype") == "OBJECT_TABLE":
-                yield from columns.change_type(seen, command)
-            case "AT_DropColumn":
-                yield from columns.drop_column(seen, command)
-            case "AT_ColumnDefault":
-                yield from columns.drop_default(seen, command)
-            case "AT_AddConstraint":
-                yield from constraints.add_constraint(seen, command, number, clause)
-            case "AT_ValidateConstraint":
-                yield from constraints.validate(seen, command)
-            case "AT_DropConstraint":
-                yield from constraints.drop_constraint(seen, command)
-            case "AT_AttachPartition":
-                yield from storage.attach(seen, command)
-            case "AT_DetachPartition":
-                yield from storage.detach(seen, command)
-            case "AT_EnableRowSecurity":
-                yield from access.enable_row_security(seen, command)
-            case _:
-                yield from storage.change_storage(seen, command)
+        at = _at(seen, begin) if len(spans) > 1 else seen
+        for one in _clause(at, command, number, clause):
+            yield one if by_clause else replace(one, fix=None)
+
+
+def _clause(seen: Seen, command: Node, number: int, clause: str) -> Iterator[Finding]:
+    match command["subtype"]:
+        case "AT_AddColumn" if seen.node.get("objtype") == "OBJECT_TABLE":
+            yield from new_columns.add_column(seen, command, clause)
+        case "AT_SetNotNull":
+            yield from columns.set_not_null(seen, command, number)
+        case "AT_AlterColumnType" if seen.node.get("objtype") == "OBJECT_TABLE":
+            yield from columns.change_type(seen, command)
+        case "AT_DropColumn":
+            yield from columns.drop_column(seen, command)
+        case "AT_ColumnDefault":
+            yield from columns.drop_default(seen, command)
+        case "AT_AddConstraint":
+            yield from constraints.add_constraint(seen, command, number, clause)
+        case "AT_ValidateConstraint":
+            yield from constraints.validate(seen, command)
+        case "AT_DropConstraint":
+            yield from constraints.drop_constraint(seen, command)
+        case "AT_AttachPartition":
+            yield from storage.attach(seen, command)
+        case "AT_DetachPartition":
+            yield from storage.detach(seen, command)
+        case "AT_EnableRowSecurity":
+            yield from access.enable_row_security(seen, command)
+        case _:
+            yield from storage.change_storage(seen, command)
+
+
+def _at(seen: Seen, begin: int) -> Seen:
+    """The statement, at the place of one of its clauses."""
+    before = seen.statement.text[:begin]
+    below = before.count("\n")
+    column = begin - before.rfind("\n") if below else seen.column + begin
+    return replace(seen, line=seen.line + below, column=column)
 
 
 def drop(seen: Seen) -> Iterator[Finding]:

@@ -113,6 +113,8 @@ def edited_text(text: str, node: Node, fixes: Sequence[Fix]) -> str:
         return whole[0].text
     _, spans = tree.clauses(text, node["relation"])
     for fix in sorted(fixes, key=lambda one: -(one.clause or 0)):
+        if (fix.clause or 0) >= len(spans):
+            return f"{text}\n-- with this in place of one of its clauses:\n-- {fix.text}"
         begin, end = spans[fix.clause or 0]
         text = text[:begin] + fix.text + text[end:]
     return text

@@ -96,8 +96,11 @@ def clauses(text: str, relation: Node) -> tuple[str, list[tuple[int, int]]]:
     if found is None:
         return text, []
     bare = scan.bare(text)
-    spans, depth, start = [], 0, found.end()
-    for index in range(found.end(), len(text)):
+    head = found.end()
+    if bare[head:].lstrip().startswith(")"):  # ONLY (name)
+        head = bare.index(")", head) + 1
+    spans, depth, start = [], 0, head
+    for index in range(head, len(text)):
         match bare[index]:
             case "(" | "[":
                 depth += 1
@@ -107,7 +110,7 @@ def clauses(text: str, relation: Node) -> tuple[str, list[tuple[int, int]]]:
                 spans.append((start, index))
                 start = index + 1
     spans.append((start, len(text)))
-    return text[: found.end()], [_stripped(bare, span) for span in spans]
+    return text[:head], [_stripped(bare, span) for span in spans]
 
 
 def _stripped(bare: str, span: tuple[int, int]) -> tuple[int, int]:

@@ -56,3 +56,22 @@ def test_the_safe_example_of_a_rule_does_not_have_it(tmp_path, name):
         read.append(parsed.parse(path))
 
     assert name not in {one.rule for one in check.check(read, None)}
+
+
+def test_a_finding_stands_at_its_clause(tmp_path):
+    path = tmp_path / "1_a.sql"
+    path.write_text("select 1; alter table t add x int, alter y set not null,\n  add check (x > 0);\n")
+
+    found = check.check([parsed.parse(path)], None)
+
+    assert [(one.rule, one.line, one.column) for one in found] == [
+        ("set-not-null", 1, 36),
+        ("add-check", 2, 3),
+    ]
+
+
+def test_a_file_of_nothing_that_is_known_has_no_hazard(tmp_path):
+    path = tmp_path / "1_a.sql"
+    path.write_text("frobnicate table t; alter table frobnicate; -- é\n$$ drop table t $$;")
+
+    assert check.check([parsed.parse(path)], None) == []

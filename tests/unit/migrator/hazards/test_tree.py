@@ -25,6 +25,7 @@ from migrator.statements import Statement
             ["add a int[] default array[1,2]", "drop b"],
         ),
         ("alter table s . t * drop a", ["drop a"]),
+        ("alter table only ( t ) add a int, drop b", ["add a int", "drop b"]),
         ("alter table é add ö int, drop ü", ["add ö int", "drop ü"]),
         ("alter table t /* a, b */ add c int", ["add c int"]),
     ],
