@@ -41,6 +41,8 @@ def create_index(seen: Seen) -> Iterator[Finding]:
         return
     why = f"it reads all of {used[1]}, and nobody writes to the table meanwhile"
     if found[1] is not None and found[1].kind == "p":
+        if not relation.get("inh"):  # ON ONLY: of the parent alone, which holds no rows
+            return
         whole = seen.statement.text
         only = re.sub(r"(?i)\bon\s+", "ON ONLY ", whole, count=1)
         part = re.sub(r"(?i)\bon\s+\S+", "ON <partition>", _concurrently(whole), count=1)

@@ -145,6 +145,7 @@ CASES = {
     "create index if not exists orders_email_idx on orders (email)": set(),
     "create table fresh (id int); create index on fresh (id)": set(),
     "create index on parts (at)": {"create-index-partitioned"},
+    "create index on only parts (at)": set(),
     "reindex table orders": {"reindex"},
     "reindex index orders_email_idx": {"reindex"},
     "reindex table tiny": set(),
