@@ -64,7 +64,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         try:
             async with session.open_store() as store:
                 history = await store.history() or []
-                chosen = chosen or [one.path for one in _pending(known.migrations, history)]
+                chosen = chosen or [Path(one.path) for one in _pending(known.migrations, history)]
                 read = _read(chosen)
                 facts = await _facts(store, read)
         except Unavailable as error:
@@ -72,7 +72,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
             session.log.warning("hazard.unknown", reason=f"{error}; told from the files alone")
             use_database = False
     if not use_database:
-        chosen = chosen or [one.path for one in known.migrations]
+        chosen = chosen or [Path(one.path) for one in known.migrations]
         read = _read(chosen)
     unknown = warn.unknown_allowances(read)
     if unknown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from migrator.errors import HazardRefused, MigratorError
 from migrator.hazards import check, parsed, reading
@@ -117,7 +118,7 @@ async def _find(
     for one in pending:
         if not go_on():
             break
-        read.append(parsed.parse(one.path, go_on))
+        read.append(parsed.parse(Path(one.path), go_on))
         await asyncio.sleep(0)  # the heartbeat has its turn
     facts = await reading.read(transport, parsed.names(read))
     left_out = len(pending) - sum(one.whole for one in read)
