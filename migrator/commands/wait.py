@@ -58,6 +58,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         migrations = files.load(settings.directories, settings.environment, chosen=settings.chosen).migrations
     began_s = time.monotonic()
     pause_s = FIRST_PAUSE_S
+    told = ""
     async with session.database():
         while True:
             left_s = began_s + options.timeout - time.monotonic()
@@ -68,6 +69,9 @@ async def run(session: Session, options: argparse.Namespace) -> int:
                 missing = Unavailable(f"no answer from the database at {dsn}")
             if missing is None:
                 break
+            if str(missing) != told:
+                told = str(missing)
+                session.log.info("database.awaited", reason=told)
             left_s = began_s + options.timeout - time.monotonic()
             if left_s <= 0:
                 raise _too_long(missing, options.timeout)

@@ -186,12 +186,10 @@ def test_who_waits_for_the_migrations_of_another_is_told_of_their_end(database, 
         [sys.executable, "-m", "migrator", "wait", "--applied", "--timeout", "30"],
         env=clean_env(DATABASE_URL=database, MIGRATIONS_DIR=str(directory)),
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(
-        lambda: fetch(database, "select 1 from pg_stat_activity where application_name like 'migrator/%'"),
-        what="somebody waiting",
-    )
+    assert any("pending: 1_a.sql; nobody is migrating" in line for line in waiting.stderr)
     run_migrator(database, directory)
     out, _ = waiting.communicate(timeout=30)
 

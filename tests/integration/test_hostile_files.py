@@ -51,7 +51,7 @@ def test_a_file_that_must_wait_for_its_lock_lets_the_app_through(database, migra
 
     assert reader.returncode == 0, err
     assert done.returncode == 0, done.stderr
-    assert any(line["event"] == "migration.retrying" for line in log_lines(done.stderr))
+    assert any(line["event"] == "lock.awaited" for line in log_lines(done.stderr))
 
 
 def migrations_of_a_reader(directory):
