@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ class Deed(StrEnum):
     UNLOCK = "unlock"
     JUMP = "jump"  # of a client's clock
     CRASH = "crash"  # of the server
+    OCCUPY = "occupy"  # a table that a migration may want to lock
 
 
 _WEIGHTS = {
@@ -61,6 +63,7 @@ _WEIGHTS = {
     Deed.UNLOCK: 1,
     Deed.JUMP: 2,
     Deed.CRASH: 1,
+    Deed.OCCUPY: 6,
 }
 
 
@@ -138,6 +141,7 @@ class Run:
         self._fixed_at_s: float | None = None
         self._heals_at_s: float | None = None
         self._selector = selectors.DefaultSelector()
+        self._app: list[threading.Thread] = []
 
     def _slot(self, number: int) -> Slot:
         chance = self._chance
@@ -359,6 +363,19 @@ class Run:
                 self.tell(deed)
                 crash(self._server)
                 self.tell("the server is up again")
+            case Deed.OCCUPY:
+                self._occupy()
+
+    def _occupy(self) -> None:
+        """A session of the app that reads or locks rows for a while, and so holds a lock on the table."""
+        table = self._chance.choice(["app", "stock"])
+        how = self._chance.choice(["", "for share "])
+        for_s = self._chance.uniform(0.02, 2.5)
+        query = f"select pg_sleep({for_s:.2f}) from (select 1 from public.{table} {how}limit 1) as one right join (values (1)) as v on true"
+        self.tell(f"{table} is occupied for {for_s:.2f} s")
+        thread = threading.Thread(target=checker.psql, args=(self._url, query), kwargs={"check": False})
+        thread.start()
+        self._app.append(thread)
 
     def _victim(self, alive: list[Slot]) -> Slot:
         """Mostly who migrates just now."""
@@ -386,6 +403,8 @@ class Run:
                 slot.life.process.kill()
                 slot.life.process.wait()
                 os.close(slot.life.reports_fd)
+        for thread in self._app:
+            thread.join()
         self._selector.close()
         self.proxy.close()
 
@@ -421,6 +440,7 @@ def crash(server: Server) -> None:
 def reference(server: Server, made: list[Script], trouble: Trouble) -> checker.Truth:
     """What the same files leave where nothing happens to anybody."""
     with new_database(server) as url, tempfile.TemporaryDirectory() as directory:
+        checker.psql(url, scripts.APP)
         for script in made:
             script.write(Path(directory), fixed=True)
         done = run_migrator(url, directory)
@@ -438,6 +458,7 @@ def run(server: Server, pooler_url: str, seed: int) -> Outcome:
     with new_database(server) as url, tempfile.TemporaryDirectory(prefix="chaos-") as directory:
         made = Run(server, url, f"{pooler_url}/{url.rsplit('/', 1)[1]}", Path(directory), seed)
         try:
+            checker.psql(url, scripts.APP)
             expected = reference(server, made.scripts, made.trouble)
             made.play()
             if not made.found:

@@ -12,6 +12,11 @@ class Kind(StrEnum):
     LARGE = "large"  # in many packets
     ALONE = "alone"  # CREATE INDEX CONCURRENTLY, which takes its time
     DROP = "drop"  # DROP INDEX CONCURRENTLY
+    LOCK = "lock"  # of tables that an app uses
+
+
+# What was there before the first migration, and is in use all the time.
+APP = "create table public.app (id int primary key); create table public.stock (id int references public.app)"
 
 
 class Trouble(StrEnum):
@@ -56,7 +61,13 @@ def make(chance: random.Random, *, alone: bool, trouble: Trouble) -> list[Script
     """Some files, of which the first makes the table of marks."""
     first = "create table public.marks (n int, place text, token bigint, holder text, xact text, at timestamptz);\n"
     scripts = [Script(number=0, kind=Kind.PLAIN, text=first + mark(0, "a") + mark(0, "b"))]
-    kinds = [Kind.PLAIN] * 3 + [Kind.SLOW] * 2 + [Kind.LARGE] + ([Kind.ALONE] * 3 + [Kind.DROP]) * alone
+    kinds = (
+        [Kind.PLAIN] * 3
+        + [Kind.SLOW] * 2
+        + [Kind.LOCK] * 2
+        + [Kind.LARGE]
+        + ([Kind.ALONE] * 3 + [Kind.DROP]) * alone
+    )
     drawn = chance.choices(kinds, k=chance.randint(6, 11))
     # Some plain ones come in numbers, so that several are on their way to the server at once.
     planned = [one for kind in drawn for one in [kind] * (chance.randint(1, 12) if kind is Kind.PLAIN else 1)]
@@ -100,6 +111,9 @@ def _between(chance: random.Random, kind: Kind, number: int, indexes: list[int])
                 f"  $$ begin perform pg_sleep({pause_s:.3f}); return $1; end $$;\n"
                 f"create index concurrently i_{number} on t_{number} (slow_{number}(id));\n"
             )
+        case Kind.LOCK:
+            tables = chance.choice([["app"], ["stock"], ["app", "stock"], ["stock", "app"]])
+            return "".join(f"alter table public.{name} add column c_{number} int;\n" for name in tables)
         case Kind.DROP:
             return f"drop index concurrently i_{indexes.pop()};\n"
 
