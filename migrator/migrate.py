@@ -215,8 +215,7 @@ class Engine:
 
     async def _apply_all(self, store: Store, lease: Lease, run: _Run) -> None:
         # Late: see _load_runner.
-        from migrator.gate import Restraint
-        from migrator.passage import Care
+        from migrator import passage
         from migrator.runners import SqlRunner
 
         self.log.info("lease.acquired", token=lease.token, holder=lease.holder)
@@ -232,17 +231,7 @@ class Engine:
             plan = self._plan(run.migrations, history)
             self._settle(run, plan)
             begun = {row.version: row for row in history}
-            restraint = Restraint(
-                freeze_budget_ms=self.settings.freeze_budget_ms,
-                max_blocking_ms=self.settings.max_blocking_ms,
-                end_idle_s=self.settings.terminate_idle_s,
-            )
-            care = Care(
-                restraint=restraint,
-                open_store=self.open_store,
-                tell=self._tell_blocked,
-                is_first=not history,
-            )
+            care = passage.care(self.settings, self.open_store, self._tell_blocked, is_first=not history)
             runner = SqlRunner(store, self.log, care)
             if store.transport.pooled:
                 for migration in plan.pending:

@@ -16,6 +16,8 @@ from typing import BinaryIO
 from migrator.errors import ConfigError, PlanError
 
 _NAME = re.compile(r"([0-9]+)_(.*)\.sql", re.DOTALL)
+# How the name of a file ends that undoes the one of the same version.
+DOWN = ".down.sql"
 _NOT_TEXT = re.compile("[\udc80-\udcff]")  # how Python shows bytes of a name that aren't UTF-8
 _NAMES_SHOWN = 3
 _CHUNK_BYTES = 256 * 1024
@@ -54,10 +56,12 @@ class Found:
     Attributes:
         migrations: In the order in which they are applied.
         warnings: What looks odd, one sentence each.
+        down_paths: The files that undo one each, `<version>_<description>.down.sql`; see `migrator.undo`.
     """
 
     migrations: tuple[Migration, ...]
     warnings: tuple[str, ...]
+    down_paths: tuple[AnyPath, ...] = ()
 
 
 def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) -> Found:
@@ -88,12 +92,13 @@ def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) 
                 f"cannot read the migrations directory {str(directory)!r}: {error.strerror}; make it "
                 f"readable for uid {os.geteuid()}, or correct MIGRATIONS_DIR"
             ) from error
-    migrations, skipped = [], []
+    migrations, skipped, down_paths = [], [], []
     for path in paths:
         filename = os.path.basename(path)
         matched = _NAME.fullmatch(filename)
-        if filename.endswith(".down.sql"):
-            continue  # the way back; never applied on the way up
+        if filename.endswith(DOWN):
+            down_paths.append(path)  # the way back; never applied on the way up
+            continue
         if matched is None:
             skipped.append(filename)
             continue
@@ -105,7 +110,24 @@ def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) 
     # By version as text, as the Supabase CLI does (tried with 3.1.0: 1_, 10_, 2_), across directories too.
     migrations.sort(key=lambda migration: (migration.version, migration.filename))
     _refuse_duplicates(migrations)
-    return Found(migrations=tuple(migrations), warnings=_warnings(migrations, skipped, odd))
+    return Found(
+        migrations=tuple(migrations),
+        warnings=_warnings(migrations, skipped, odd),
+        down_paths=tuple(down_paths),
+    )
+
+
+def load_down(path: AnyPath) -> Migration | None:
+    """A file that undoes a migration, under that one's version; None if its name has none.
+
+    Raises:
+        PlanError: It can't be read as UTF-8.
+    """
+    matched = _NAME.fullmatch(os.path.basename(path))
+    if matched is None:
+        return None
+    name = matched[2].removesuffix(DOWN.removesuffix(".sql"))
+    return Migration(version=matched[1], name=name, path=path, checksum=_checksum_of(os.fspath(path)))
 
 
 def read_text(path: AnyPath) -> str:

@@ -12,6 +12,7 @@ from migrator.version import Version
 # Each is a module of `migrator.commands`.
 _COMMANDS = {
     "up": "apply what is pending",
+    "down": "undo what was applied last",
     "status": "which migrations are applied and which are pending",
     "new": "make a new migration file",
     "wait": "wait until the database answers, or all is applied",

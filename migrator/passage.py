@@ -11,6 +11,7 @@ from migrator.errors import Conflict, MigrationFailed, Unavailable
 from migrator.gate import Gate, Restraint, StoreFactory, Tell, Watch
 from migrator.log import Log
 from migrator.messages import ROW_TIMEOUT_MS, Messages
+from migrator.settings import Settings
 from migrator.store import Store
 from migrator.transport import DatabaseError, Ended
 from migrator.wants import Want
@@ -39,6 +40,18 @@ class Care:
     open_store: StoreFactory
     tell: Tell
     is_first: bool = False
+
+
+def care(
+    settings: Settings, open_store: StoreFactory, tell: Tell = lambda _reason: None, *, is_first: bool = False
+) -> Care:
+    """The care that the settings ask for; see there for the others."""
+    restraint = Restraint(
+        freeze_budget_ms=settings.freeze_budget_ms,
+        max_blocking_ms=settings.max_blocking_ms,
+        end_idle_s=settings.terminate_idle_s,
+    )
+    return Care(restraint=restraint, open_store=open_store, tell=tell, is_first=is_first)
 
 
 class Passage:

@@ -21,7 +21,8 @@ class HistoryRow:
         checksum: Of the file as it was applied: the plain one, and what it means behind a blank, if known.
         finished: False: begun, but not brought to its end.
         statements_done: Of a file that can't run in one transaction: how far it came.
-        in_doubt: What became of the statement after those isn't known.
+        in_doubt: What became of the statement after those isn't known; without a number of those: of all of
+            them, as undoing it broke off.
     """
 
     version: str
@@ -119,6 +120,11 @@ def _refuse_unless_resumable(migration: Migration, row: HistoryRow, meaning: Mea
     settle = (
         "look what is there, then see `migrator repair`, which takes it for done or has it run from the start"
     )
+    if row.statements_done is None and row.in_doubt:
+        raise PlanError(
+            f"cannot go on: undoing {migration.filename} broke off; `migrator down` finishes that, "
+            f"or {settle}"
+        )
     if row.statements_done is None:
         raise PlanError(
             f"cannot go on: {migration.filename} ended its own transaction on {row.day}, "

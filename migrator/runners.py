@@ -39,11 +39,12 @@ def meaning_of(migration: Migration) -> str | None:
 class SqlRunner:
     """Applies SQL files over a store's transport."""
 
-    def __init__(self, store: Store, log: Log, care: Care) -> None:
-        """Apply to the database of `store`."""
+    def __init__(self, store: Store, log: Log, care: Care, *, kind: type[Messages] = Messages) -> None:
+        """Apply to the database of `store`; `kind` is what is sent with each file."""
         self._store = store
         self._log = log
         self._care = care
+        self._kind = kind
         # Relations that were made by the files before: nobody uses them yet.
         self._made: set[str] = set()
         self._bare: bool | None = None
@@ -122,7 +123,7 @@ class SqlRunner:
     async def _prepare(self, lease: Lease, migration: Migration, *, last: bool) -> Ready:
         understood = await self.check(migration)
         transport = self._store.transport
-        messages = Messages(
+        messages = self._kind(
             self._store.schema,
             migration,
             lease,

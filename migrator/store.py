@@ -250,7 +250,15 @@ class Store:
     async def _query(
         self, piece: str, wanted: str = "take the migration lock", /, **values: sql.Value
     ) -> list[Row]:
-        found = sql.pieces("queries.sql")[piece]
+        return await self.rows("queries.sql", piece, wanted, **values)
+
+    async def rows(self, file: str, piece: str, wanted: str, /, **values: sql.Value) -> list[Row]:
+        """What a query of ours finds, from a file of `migrator.sql`.
+
+        Raises:
+            MigratorError: The server refused it: "cannot", and `wanted`.
+        """
+        found = sql.pieces(file)[piece]
         arguments = [values[name] for name in found.names]
         try:
             return await self.transport.fetch(found.query(self.schema), *arguments)

@@ -83,7 +83,7 @@ async def test_the_tables_are_closed_to_the_roles_of_the_web(database, supabase_
         )
         open_doors = await app.fetch(
             "select r, o from unnest(array['anon', 'authenticated']) r,"
-            " unnest(array['migrator.migration_locks', 'migrator.migration_history']) o"
+            " unnest(array['migrator.migration_locks', 'migrator.migration_history', 'migrator.migration_undone']) o"
             " where has_table_privilege(r, o, 'select,insert,update,delete,truncate,references,trigger')"
             " or has_any_column_privilege(r, o, 'select,insert,update,references')"
             " or has_schema_privilege(r, 'migrator', 'usage,create')"
@@ -95,7 +95,11 @@ async def test_the_tables_are_closed_to_the_roles_of_the_web(database, supabase_
         )
         await app.execute("drop owned by anon, authenticated")
 
-    assert {tuple(row) for row in secured} == {("migration_locks", True), ("migration_history", True)}
+    assert {tuple(row) for row in secured} == {
+        ("migration_locks", True),
+        ("migration_history", True),
+        ("migration_undone", True),
+    }
     assert open_doors == []
     assert sequences == []
 

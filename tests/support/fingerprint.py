@@ -103,6 +103,7 @@ select 'operator', o.oid::regoperator::text, o.oprcode::text
 union all
 select 'comment', pg_describe_object(classoid, objoid, objsubid), description
   from pg_description where objoid >= 16384
+   and pg_describe_object(classoid, objoid, objsubid) !~ '(^| )migrator([.]|$)'
    and (classoid, objoid) not in (select classid, objid from of_extension)
 union all
 select 'setting', coalesce(d.datname, '*') || '.' || coalesce(r.rolname, '*'), setconfig::text

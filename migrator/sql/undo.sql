@@ -1,0 +1,90 @@
+-- The pieces of a message that undoes something. Each stands where one of apply.sql stands in a message that
+-- applies: `undo` for `record`, `undo_guard` for `guard`, `undo_steps` for `record_steps`, `undo_progress` for
+-- `progress`.
+
+-- applied(): what is on record, the latest first: who depends on another came after it. And how far an undoing
+-- came that broke off.
+select h.version, h.filename, h.executed_at, h.executed_by, h.finished,
+       u.statements_done as undone, u.in_doubt as undoing_in_doubt, u.down_checksum
+  from {schema}.migration_history as h
+  left join {schema}.migration_undone as u
+    on u.version = h.version and u.executed_at = h.executed_at and not u.finished
+ order by h.executed_at desc, h.version desc;
+
+-- undo(version, filename, checksum, holder, token): off the record, before the first statement of the file.
+do $undo$
+begin
+  delete from {schema}.migration_undone where version = :version and not finished; -- somebody deleted its row
+  with gone as (
+    delete from {schema}.migration_history where version = :version returning *
+  )
+  insert into {schema}.migration_undone (filename, version, name, checksum, executed_at, executed_by, down_filename,
+      down_checksum, undone_by, token)
+    select filename, version, name, checksum, executed_at, executed_by, :filename, :checksum, :holder, :token
+      from gone;
+  if not found then
+    raise exception 'its row in migration_history was deleted meanwhile' using errcode = 'MG003';
+  end if;
+end
+$undo$;
+
+-- undo_guard(version, token): notices a file that ended the transaction it was given.
+do $guard$
+begin
+  update {schema}.migration_undone
+     set finished = true,
+         duration_ms = extract(epoch from clock_timestamp() - undone_at) * 1000
+   where version = :version and token = :token and not finished and xmin = pg_current_xact_id()::xid;
+  if not found then
+    raise exception 'the file ended the transaction it was given' using errcode = 'MG002';
+  end if;
+end
+$guard$;
+
+-- undo_steps(version, filename, checksum, holder, token): a file that can't run in one transaction, from its
+-- start or where an earlier try came to. Until it has come to its end, the migration is neither applied nor
+-- pending: in doubt, and not by how many statements.
+do $undo$
+begin
+  delete from {schema}.migration_undone as u -- of a row that somebody deleted
+   where version = :version and not finished and not exists (
+     select from {schema}.migration_history as h where h.version = u.version and h.executed_at = u.executed_at
+   );
+  update {schema}.migration_undone
+     set token = :token, undone_by = :holder
+   where version = :version and not finished;
+  if not found then
+    insert into {schema}.migration_undone (filename, version, name, checksum, executed_at, executed_by,
+        down_filename, down_checksum, undone_by, token, statements_done)
+      select filename, version, name, checksum, executed_at, executed_by, :filename, :checksum, :holder, :token, 0
+        from {schema}.migration_history
+       where version = :version;
+    if not found then
+      raise exception 'its row in migration_history was deleted meanwhile' using errcode = 'MG003';
+    end if;
+  end if;
+  update {schema}.migration_history
+     set finished = false, statements_done = null, in_doubt = true
+   where version = :version;
+end
+$undo$;
+
+-- undo_progress(version, token, done, finished, in_doubt): how far such a file is.
+set local role none;
+do $progress$
+begin
+  update {schema}.migration_undone
+     set statements_done = :done,
+         finished = :finished,
+         in_doubt = :in_doubt,
+         duration_ms = extract(epoch from clock_timestamp() - undone_at) * 1000
+   where version = :version and token = :token and not finished;
+  if not found then
+    raise exception 'its row in migration_undone was deleted while the file was running'
+      using errcode = 'MG003';
+  end if;
+  if :finished then
+    delete from {schema}.migration_history where version = :version;
+  end if;
+end
+$progress$;
