@@ -12,6 +12,7 @@ from pathlib import Path
 from entrypoint.board import APP_NEXT
 from entrypoint.status import MIGRATION_NEXT
 from migrator import errors, variables
+from migrator.commands import plan
 from migrator.env import Variable
 from migrator.hazards.finding import Rule
 from migrator.hazards.table import RULES
@@ -86,6 +87,7 @@ With `MIGRATION_MODE=only`, or `gate` and migrations that failed, no app runs; t
 |---|---|---|
 | 0 | Done, or nothing to do. | |
 | 2 | The command line makes no sense. | no |
+| {plan.PENDING} | `migrator plan --exit-code`: something is pending. | no |
 {chr(10).join(rows)}
 | 130, 143 | Stopped by SIGINT or SIGTERM; what was being applied was cancelled on the server. | yes |
 

@@ -100,6 +100,7 @@ class Engine:
     Attributes:
         open_store: A store over a new connection.
         holder: Who we are, for the lease.
+        to: The version to stop after; None: apply all.
     """
 
     settings: Settings
@@ -107,6 +108,7 @@ class Engine:
     holder: str
     tell: Teller
     log: Log
+    to: str | None = None
 
     async def up(self) -> int:
         """Apply what is pending, or wait until somebody else has; how many we applied.
@@ -116,6 +118,8 @@ class Engine:
         """
         found = files.load(self.settings.directories, self.settings.environment, chosen=self.settings.chosen)
         self._warn(found.warnings)
+        if self.to is not None:
+            plans.require(found.migrations, self.to)
         # Where there may be many of us, we look at longer intervals from the start.
         first_pause_s = pause_s = max(FIRST_PAUSE_S, self.settings.start_spread_s)
         self.tell(MigrationPhase.CONNECTING)
@@ -152,7 +156,7 @@ class Engine:
             run.warned.update(plan.warnings)
             if not plan.pending:
                 self._settle(run, plan)
-                self.tell(MigrationPhase.COMPLETED, applied=plan.applied, pending=0)
+                self.tell(MigrationPhase.COMPLETED, applied=plan.applied, pending=plan.held)
                 return True
             if history is None and not await self._install(store, plan):
                 return False
@@ -251,7 +255,7 @@ class Engine:
                 self.tell(
                     MigrationPhase.APPLYING,
                     applied=plan.applied + number,
-                    pending=len(plan.pending) - number,
+                    pending=len(plan.pending) - number + plan.held,
                     current=migration.filename,
                 )
                 following = plan.pending[number + 1 :]
@@ -263,7 +267,7 @@ class Engine:
                     run.sent_ahead = runner.sent_ahead
                     raise
                 run.done += 1
-            self.tell(MigrationPhase.COMPLETED, applied=plan.applied + len(plan.pending), pending=0)
+            self.tell(MigrationPhase.COMPLETED, applied=plan.applied + len(plan.pending), pending=plan.held)
 
     async def _apply(
         self,
@@ -309,8 +313,14 @@ class Engine:
         )
 
     def _plan(self, migrations: tuple[Migration, ...], history: list[HistoryRow]) -> Plan:
-        refuse_changed = self.settings.changed_files == "refuse"
-        return plans.make(migrations, history, refuse_changed=refuse_changed, meaning=meaning_of)
+        plan = plans.make(
+            migrations,
+            history,
+            refuse_changed=self.settings.changed_files == "refuse",
+            meaning=meaning_of,
+            out_of_order=self.settings.out_of_order,
+        )
+        return plan if self.to is None else plan.up_to(self.to)
 
     def _tell_blocked(self, reason: str | None) -> None:
         """For whom a migration waits; None: it goes on."""
@@ -328,7 +338,7 @@ class Engine:
         self.tell(
             MigrationPhase.WAITING_FOR_LOCK,
             applied=plan.applied,
-            pending=len(plan.pending),
+            pending=len(plan.pending) + plan.held,
             reason=reason,
         )
 

@@ -12,7 +12,9 @@ from migrator.version import Version
 # Each is a module of `migrator.commands`.
 _COMMANDS = {
     "up": "apply what is pending",
+    "plan": "what up would do; nothing is changed",
     "down": "undo what was applied last",
+    "verify": "whether the files fit what was applied",
     "status": "which migrations are applied and which are pending",
     "new": "make a new migration file",
     "wait": "wait until the database answers, or all is applied",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 
 from migrator.errors import PlanError
 from migrator.migration import Migration
@@ -44,17 +45,43 @@ class HistoryRow:
         return self.checksum == NO_CHECKSUM
 
 
+class Kind(StrEnum):
+    """What may be odd about a migration."""
+
+    CHANGED = "changed"
+    MISSING = "missing"
+    OUT_OF_ORDER = "out of order"
+    HALF_DONE = "half done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is odd, as a sentence in `text`."""
+
+    kind: Kind
+    version: str
+    filename: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to apply, in order, and what looks odd.
 
     Attributes:
         applied: How many of the files are applied.
+        held: How many are left for later though they are pending, too.
     """
 
     pending: tuple[Migration, ...]
     applied: int
     warnings: tuple[str, ...]
+    held: int = 0
+
+    def up_to(self, version: str) -> Plan:
+        """The same, without what comes after that version."""
+        wanted = tuple(one for one in self.pending if one.version <= version)
+        return replace(self, pending=wanted, held=self.held + len(self.pending) - len(wanted))
 
 
 # What a file means, as a checksum; None if it can't be told.
@@ -67,6 +94,7 @@ def make(
     *,
     refuse_changed: bool,
     meaning: Meaning,
+    out_of_order: str = "warn",
 ) -> Plan:
     """Compare the files with the history, by version: a renamed file is still the same migration.
 
@@ -75,37 +103,79 @@ def make(
         history: What is on record.
         refuse_changed: Whether an edited file keeps us from going on.
         meaning: Asked only about files whose plain checksum isn't that on record.
+        out_of_order: What to do about a pending file that is older than an applied one: `allow`, `warn`
+            or `refuse`.
 
     Raises:
-        PlanError: An applied file was edited (if that is refused), or one was left half done in a
-            way that no one can go on from.
+        PlanError: An applied file was edited or a pending one comes late (if that is refused), or one was
+            left half done in a way that no one can go on from.
     """
     rows = {row.version: row for row in history}
     pending: list[Migration] = []
     applied: list[Migration] = []
-    changed: list[str] = []
+    changed: list[Finding] = []
     for migration in migrations:
         row = rows.get(migration.version)
         if row is None:
             pending.append(migration)
-            continue
-        if not row.finished:
-            _refuse_unless_resumable(migration, row, meaning)
+        elif not row.finished:
+            stuck = _stuck(migration, row, meaning)
+            if stuck is not None:
+                raise PlanError(f"cannot go on: {stuck}")
             pending.append(migration)
-            continue
-        applied.append(migration)
-        if is_changed(migration, row, meaning):
-            changed.append(f"{migration.filename} differs from what was applied on {row.day}")
+        else:
+            applied.append(migration)
+            changed += _changed(migration, row, meaning)
     if changed and refuse_changed:
         raise PlanError(
-            f"cannot go on: {'; '.join(changed)}; restore the file and add a new migration instead, "
+            f"cannot go on: {_listed(changed)}; restore the file and add a new migration instead, "
             "or take it as it is now (`migrator repair` shows how), or set MIGRATION_CHANGED_FILES=warn"
         )
+    late = _out_of_order(pending, applied)
+    if late and out_of_order == "refuse":
+        raise PlanError(
+            f"cannot go on: {_listed(late)}; rename what comes late to a version after that, or set "
+            "MIGRATION_OUT_OF_ORDER=warn"
+        )
+    told = [*changed, *_missing(migrations, rows), *(late if out_of_order != "allow" else ())]
     return Plan(
-        pending=tuple(pending),
-        applied=len(applied),
-        warnings=(*changed, *_missing(migrations, rows), *_out_of_order(pending, applied)),
+        pending=tuple(pending), applied=len(applied), warnings=tuple(finding.text for finding in told)
     )
+
+
+def findings(
+    migrations: Sequence[Migration], history: Iterable[HistoryRow], *, meaning: Meaning
+) -> list[Finding]:
+    """All that is odd, whatever is to be done about it; `meaning` as for `make`."""
+    rows = {row.version: row for row in history}
+    found: list[Finding] = []
+    pending: list[Migration] = []
+    applied: list[Migration] = []
+    for migration in migrations:
+        row = rows.get(migration.version)
+        if row is None:
+            pending.append(migration)
+        elif row.finished:
+            applied.append(migration)
+            found += _changed(migration, row, meaning)
+        else:
+            text = _stuck(migration, row, meaning) or (
+                f"{migration.filename} was applied up to statement {row.statements_done} on "
+                f"{row.day}; `migrator up` goes on there"
+            )
+            found.append(_finding(Kind.HALF_DONE, migration, text))
+    return [*found, *_missing(migrations, rows), *_out_of_order(pending, applied)]
+
+
+def require(migrations: Sequence[Migration], version: str) -> None:
+    """Go up to a version only if there is a file of it.
+
+    Raises:
+        PlanError: There is none.
+    """
+    if all(one.version != version for one in migrations):
+        last = f"; the last one is {migrations[-1].filename}" if migrations else ""
+        raise PlanError(f"cannot go up to {version}: there is no migration of that version{last}")
 
 
 def is_changed(migration: Migration, row: HistoryRow, meaning: Meaning) -> bool:
@@ -116,43 +186,65 @@ def is_changed(migration: Migration, row: HistoryRow, meaning: Meaning) -> bool:
     return plain != migration.checksum and (not meant or meaning(migration) != meant)
 
 
-def _refuse_unless_resumable(migration: Migration, row: HistoryRow, meaning: Meaning) -> None:
+def _changed(migration: Migration, row: HistoryRow, meaning: Meaning) -> list[Finding]:
+    if not is_changed(migration, row, meaning):
+        return []
+    text = f"{migration.filename} differs from what was applied on {row.day}"
+    return [_finding(Kind.CHANGED, migration, text)]
+
+
+def _stuck(migration: Migration, row: HistoryRow, meaning: Meaning) -> str | None:
+    """Why nobody can go on with a file that is half done; None if one can."""
     settle = (
         "look what is there, then see `migrator repair`, which takes it for done or has it run from the start"
     )
     if row.statements_done is None and row.in_doubt:
-        raise PlanError(
-            f"cannot go on: undoing {migration.filename} broke off; `migrator down` finishes that, "
-            f"or {settle}"
-        )
+        return f"undoing {migration.filename} broke off; `migrator down` finishes that, or {settle}"
     if row.statements_done is None:
-        raise PlanError(
-            f"cannot go on: {migration.filename} ended its own transaction on {row.day}, "
+        return (
+            f"{migration.filename} ended its own transaction on {row.day}, "
             f"so that it may be half done; {settle}"
         )
     if is_changed(migration, row, meaning):
-        raise PlanError(
-            f"cannot go on: {migration.filename} was applied up to statement {row.statements_done} and "
+        return (
+            f"{migration.filename} was applied up to statement {row.statements_done} and "
             f"edited since; restore it to have it finished, or {settle}, or goes on after that statement"
         )
+    return None
 
 
-def _missing(migrations: Iterable[Migration], rows: dict[str, HistoryRow]) -> list[str]:
+def _missing(migrations: Iterable[Migration], rows: dict[str, HistoryRow]) -> list[Finding]:
     known = {migration.version for migration in migrations}
     gone = [row for version, row in rows.items() if version not in known and not row.adopted_without_file]
     return [
-        f"{row.filename} was applied on {row.day}, but the file is missing; restore it, or see "
-        "`migrator repair`"
+        _finding(
+            Kind.MISSING if row.finished else Kind.HALF_DONE,
+            row,
+            f"{row.filename} was {'applied' if row.finished else 'begun'} on {row.day}, "
+            "but the file is missing; restore it, or see `migrator repair`",
+        )
         for row in sorted(gone, key=lambda row: row.filename)
     ]
 
 
-def _out_of_order(pending: Sequence[Migration], applied: Sequence[Migration]) -> list[str]:
+def _out_of_order(pending: Sequence[Migration], applied: Sequence[Migration]) -> list[Finding]:
     if not applied:
         return []
     newest = max(applied, key=lambda migration: migration.version)
     return [
-        f"{migration.filename} comes out of order: {newest.filename} is applied already"
+        _finding(
+            Kind.OUT_OF_ORDER,
+            migration,
+            f"{migration.filename} comes out of order: {newest.filename} is applied already",
+        )
         for migration in pending
         if migration.version < newest.version
     ]
+
+
+def _finding(kind: Kind, of: Migration | HistoryRow, text: str) -> Finding:
+    return Finding(kind=kind, version=of.version, filename=of.filename, text=text)
+
+
+def _listed(found: Iterable[Finding]) -> str:
+    return "; ".join(finding.text for finding in found)

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 from typing import Any
 
-from migrator import direct, variables
+from migrator import direct, output, variables
 from migrator.direct import DirectTransport
 from migrator.errors import NOT_KNOWN, Crowded, MigratorError, Redactor, Unavailable
 from migrator.log import Log
@@ -163,6 +163,10 @@ class Session:
         else:
             self.log.error("command.failed", reason=message, exit_code=code)
         return code
+
+    def answer(self, text: str) -> None:
+        """What a command was asked for, without any secret that a file may hold."""
+        output.write(self._redact(text))
 
     def say(self, text: str) -> None:
         """For the person who runs us by hand; under a supervisor stdout belongs to the app."""

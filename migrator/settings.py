@@ -46,6 +46,7 @@ class Settings:
     schema: str
     changed_files: str
     hazards: str
+    out_of_order: str
     lease_ttl_s: float
     freeze_budget_ms: int
     max_blocking_ms: int | None
@@ -98,6 +99,7 @@ class Settings:
             schema=read.get(variables.SCHEMA),
             changed_files=read.get(variables.CHANGED_FILES),
             hazards=read.get(variables.HAZARDS),
+            out_of_order=read.get(variables.OUT_OF_ORDER),
             lease_ttl_s=read.get(variables.LEASE_TTL),
             freeze_budget_ms=read.get(variables.FREEZE_BUDGET),
             max_blocking_ms=_max_blocking_ms(read.get(variables.MAX_BLOCKING), read.get(variables.MODE)),

@@ -126,6 +126,13 @@ HAZARDS = Variable(
     help="What to do when a pending file would stop or break the running app: log the "
     "[hazard](hazards.md) (`warn`), or apply nothing (`refuse`).",
 )
+OUT_OF_ORDER = Variable(
+    names=("MIGRATION_OUT_OF_ORDER",),
+    parse=choice("allow", "warn", "refuse"),
+    default="warn",
+    shown_default="warn",
+    help="What to do when a pending file has an older version than an applied one, as after a merge.",
+)
 MODE = Variable(
     names=("MIGRATION_MODE",),
     parse=choice("parallel", "gate", "only"),
@@ -327,6 +334,7 @@ OF_MIGRATIONS: tuple[Variable[Any], ...] = (
     SCHEMA,
     CHANGED_FILES,
     HAZARDS,
+    OUT_OF_ORDER,
     MODE,
     TIMEOUT,
     RETRY_COUNT,

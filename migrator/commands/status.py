@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What it takes."""
+    parser.description = "Show every migration: applied, pending, changed, half done, missing."
+    parser.epilog = """\
+exit codes: 0 whatever the state; `migrator verify` and `migrator plan --exit-code` tell by theirs
+example:    migrator status --json"""
     parser.add_argument("--json", action="store_true", help="for machines")
 
 

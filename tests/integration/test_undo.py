@@ -19,7 +19,9 @@ UNDONE = "select version, down_filename, finished from migrator.migration_undone
 
 
 def failure(done):
-    (line,) = [line for line in log_lines(done.stderr) if line["event"] == "migration.failed"]
+    (line,) = [
+        line for line in log_lines(done.stderr) if line["event"] in ("migration.failed", "command.failed")
+    ]
     return line["reason"]
 
 

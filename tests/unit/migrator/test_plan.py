@@ -26,9 +26,9 @@ def row(name, checksum="sha256:a", **fields):
     )
 
 
-def make(migrations, history, *, refuse_changed=True):
+def make(migrations, history, *, refuse_changed=True, **more):
     return plan.make(
-        migrations, history, refuse_changed=refuse_changed, meaning=lambda one: f"meaning:{one.name}"
+        migrations, history, refuse_changed=refuse_changed, meaning=lambda one: f"meaning:{one.name}", **more
     )
 
 
@@ -145,3 +145,72 @@ def test_a_half_done_file_that_was_edited_is_refused():
             [row("1_a.sql", finished=False, statements_done=2)],
             refuse_changed=False,
         )
+
+
+def test_a_file_whose_undoing_broke_off_is_not_touched():
+    with pytest.raises(PlanError, match=r"undoing 1_a\.sql broke off; `migrator down` finishes that"):
+        make([A], [row("1_a.sql", finished=False, in_doubt=True)])
+
+
+def test_what_comes_out_of_order_can_be_passed_over_or_refused():
+    history = [row("1_a.sql"), row("3_c.sql")]
+
+    assert make([A, B, C], history, out_of_order="allow").warnings == ()
+    with pytest.raises(PlanError) as caught:
+        make([A, B, C], history, out_of_order="refuse")
+    assert str(caught.value) == (
+        "cannot go on: 2_b.sql comes out of order: 3_c.sql is applied already; rename what comes late to a version "
+        "after that, or set MIGRATION_OUT_OF_ORDER=warn"
+    )
+    assert make([A, B, C], [row("1_a.sql")], out_of_order="refuse").pending == (B, C)
+
+
+def test_up_to_a_version_leaves_the_rest_pending():
+    made = make([A, B, C], [row("1_a.sql")]).up_to("2")
+
+    assert (made.pending, made.held) == ((B,), 1)
+
+
+@pytest.mark.parametrize("version", ["2", "02", "4"])
+def test_there_must_be_a_file_of_the_version_to_go_up_to(version):
+    if version == "2":
+        plan.require([A, B, C], version)
+        return
+    with pytest.raises(PlanError, match=f"cannot go up to {version}: .*the last one is 3_c.sql"):
+        plan.require([A, B, C], version)
+
+
+@pytest.mark.parametrize(
+    ("history", "found"),
+    [
+        pytest.param([], [], id="nothing is applied"),
+        pytest.param([row("1_a.sql"), row("2_b.sql")], [], id="what is pending is no finding"),
+        pytest.param([row("1_a.sql", "sha256:x")], [("changed", "1_a.sql")], id="changed"),
+        pytest.param([row("0_x.sql"), row("1_a.sql")], [("missing", "0_x.sql")], id="missing"),
+        pytest.param([row("2_b.sql")], [("out of order", "1_a.sql")], id="out of order"),
+        pytest.param(
+            [row("1_a.sql", finished=False, statements_done=1)], [("half done", "1_a.sql")], id="half"
+        ),
+        pytest.param(
+            [row("1_a.sql", finished=False)], [("half done", "1_a.sql")], id="ended its transaction"
+        ),
+        pytest.param(
+            [row("0_x.sql", finished=False)], [("half done", "0_x.sql")], id="half done and missing"
+        ),
+        pytest.param(
+            [row("1_a.sql", "x", finished=False, statements_done=1)],
+            [("half done", "1_a.sql")],
+            id="half, edited",
+        ),
+        pytest.param(
+            [row("0_x.sql"), row("1_a.sql", "sha256:x"), row("3_c.sql")],
+            [("changed", "1_a.sql"), ("missing", "0_x.sql"), ("out of order", "2_b.sql")],
+            id="several",
+        ),
+    ],
+)
+def test_all_that_is_odd_is_found_whatever_else_is(history, found):
+    made = plan.findings([A, B, C], history, meaning=lambda _: None)
+
+    assert [(finding.kind, finding.filename) for finding in made] == found
+    assert all(finding.filename in finding.text for finding in made)
