@@ -15,10 +15,12 @@ class MigratorError(Exception):
     Attributes:
         exit_code: What the process exits with.
         retryable: Whether trying again later can help.
+        outcome_known: What it left of the file at work is known: nothing, or what is on record.
     """
 
     exit_code = 1
     retryable = False
+    outcome_known = True
 
 
 class MigrationFailed(MigratorError):
@@ -42,6 +44,7 @@ class Unavailable(MigratorError):
 
     exit_code = 69
     retryable = True
+    outcome_known = False
 
 
 class Crowded(Unavailable):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 from migrator import errors, scan, script, statements
 from migrator.errors import NOT_KNOWN, Conflict, LeaseLost, MigrationFailed, MigratorError
@@ -11,6 +12,10 @@ from migrator.lexer import BEGINNING, Place
 from migrator.migration import Migration
 from migrator.statements import Statement
 from migrator.transport import DatabaseError, Ended
+
+_Kind = TypeVar("_Kind", bound=MigratorError)
+
+_TORN = "a part of it may have been committed; look what is there, then see `migrator repair`"
 
 LEASE_LOST = "cannot go on: the migration lock was taken over or removed; trying again"
 
@@ -120,7 +125,7 @@ def state_of(error: DatabaseError, *, understood: bool, untouched: bool) -> str:
         untouched: Nothing of the file had been executed before this message.
     """
     if error.sqlstate == _ENDED_OWN_TRANSACTION:
-        return "a part of it may have been committed; look what is there, then see `migrator repair`"
+        return _TORN
     # Of a text that the parser doesn't know, anything might be a COMMIT, unless the server ran none of it.
     if error.ended is not Ended.UNKNOWN and (understood or (untouched and error.completed == 0)):
         return "rolled back: nothing of this file was applied"
@@ -143,8 +148,8 @@ def unfinished(
     state: str,
     *,
     begin: Place = BEGINNING,
-) -> str | None:
-    """What to say of a file that the server couldn't read since something in it has no end; else None.
+) -> MigrationFailed | None:
+    """What to end with if the server couldn't read a file since something in it has no end; else None.
 
     Where it noticed is told as well if that is before: the next quote closes what a forgotten one opened.
     """
@@ -162,7 +167,13 @@ def unfinished(
             f"the server noticed at {there.where}{said}",
             *([f"  {there.shown}"] if there.shown != at.shown else []),
         ]
-    return "\n".join([*lines, state])
+    return _ended(MigrationFailed, lines, state)
+
+
+def _ended(kind: type[_Kind], lines: list[str], state: str) -> _Kind:
+    error = kind("\n".join([*lines, state]))
+    error.outcome_known = state not in (NOT_KNOWN, _TORN)
+    return error
 
 
 def _remedy(error: DatabaseError, located: Located | None) -> str | None:
@@ -222,5 +233,4 @@ def failure(migration: Migration, error: DatabaseError, located: Located | None,
     remedy = _remedy(error, located)
     if remedy:
         lines.append(f"remedy: {remedy}")
-    lines.append(state)
-    return kind("\n".join(lines))
+    return _ended(kind, lines, state)

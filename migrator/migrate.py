@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from migrator import plan as plans
 from migrator.errors import Crowded, LeaseBusy, Unavailable
 from migrator.lease import StoreFactory
 from migrator.log import Log
-from migrator.migration import Migration
+from migrator.migration import AnyPath, Migration
 from migrator.plan import HistoryRow, Plan
 from migrator.report import MigrationPhase, Report
 from migrator.settings import Settings
@@ -82,6 +83,7 @@ class _Run:
     """
 
     migrations: tuple[Migration, ...]
+    down_paths: tuple[AnyPath, ...]
     warned: set[str] = field(default_factory=set)
     done: int = 0
     met: bool = False
@@ -123,7 +125,7 @@ class Engine:
         # Where there may be many of us, we look at longer intervals from the start.
         first_pause_s = pause_s = max(FIRST_PAUSE_S, self.settings.start_spread_s)
         self.tell(MigrationPhase.CONNECTING)
-        run = _Run(migrations=found.migrations)
+        run = _Run(migrations=found.migrations, down_paths=found.down_paths)
         while True:
             try:
                 if await self._look(run):
@@ -223,12 +225,15 @@ class Engine:
         from migrator.runners import SqlRunner
 
         self.log.info("lease.acquired", token=lease.token, holder=lease.holder)
-        async with leases.keep(
-            store,
-            lease,
-            ttl_s=self.settings.lease_ttl_s,
-            open_store=self.open_store,
-            log=self.log,
+        async with (
+            leases.keep(
+                store,
+                lease,
+                ttl_s=self.settings.lease_ttl_s,
+                open_store=self.open_store,
+                log=self.log,
+            ),
+            self._undoing_on_failure(store, lease, run),
         ):
             # Again, under the lease: what was pending may have been applied in between.
             history = await store.history() or []
@@ -268,6 +273,16 @@ class Engine:
                     raise
                 run.done += 1
             self.tell(MigrationPhase.COMPLETED, applied=plan.applied + len(plan.pending), pending=plan.held)
+
+    def _undoing_on_failure(self, store: Store, lease: Lease, run: _Run) -> AbstractAsyncContextManager[None]:
+        if not self.settings.rollback_on_failure:
+            return nullcontext()
+        from migrator import passage, rollback  # late: few ask for it
+
+        care = passage.care(self.settings, self.open_store, self._tell_blocked)
+        return rollback.on_failure(
+            store, lease, care, down_paths=run.down_paths, tell=self.tell, log=self.log
+        )
 
     async def _apply(
         self,

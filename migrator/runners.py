@@ -10,7 +10,7 @@ from migrator import borrowed, errors, failure, locks, meaning, parts, script, s
 from migrator import migration as files
 from migrator.ahead import Ahead, Ready
 from migrator.attempts import Alone, Sent, Step, Whole
-from migrator.errors import LeaseLost, MigrationFailed, PlanError, Unavailable
+from migrator.errors import LeaseLost, PlanError, Unavailable
 from migrator.log import Log
 from migrator.messages import ROW_TIMEOUT_MS, Messages
 from migrator.migration import Migration, checksum, read_text
@@ -160,7 +160,7 @@ class SqlRunner:
             state = failure.state_of(error, understood=understood.understood, untouched=True)
             unfinished = failure.unfinished(migration, error, text, whole.start, state)
             if unfinished is not None:
-                raise MigrationFailed(unfinished) from error
+                raise unfinished from error
             raise failure.failure(migration, error, located, state) from error
 
     async def _is_bare(self) -> bool:

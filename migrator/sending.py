@@ -6,7 +6,7 @@ from itertools import islice
 
 from migrator import failure, statements
 from migrator import migration as files
-from migrator.errors import MigrationFailed, MigratorError, PlanError
+from migrator.errors import MigratorError, PlanError
 from migrator.failure import Located
 from migrator.messages import Messages
 from migrator.migration import Migration
@@ -84,7 +84,7 @@ class Sending:
             case Text(begin=begin):
                 unfinished = failure.unfinished(self._migration, error, self._text, start, state, begin=begin)
                 if unfinished is not None:
-                    return MigrationFailed(unfinished)
+                    return unfinished
                 located = failure.locate(error, self._text, start, 0, begin)
             case Copy(begin=begin, table=table):
                 line = failure.copied_line(error, table)

@@ -47,6 +47,7 @@ class Settings:
     changed_files: str
     hazards: str
     out_of_order: str
+    rollback_on_failure: bool
     lease_ttl_s: float
     freeze_budget_ms: int
     max_blocking_ms: int | None
@@ -100,6 +101,7 @@ class Settings:
             changed_files=read.get(variables.CHANGED_FILES),
             hazards=read.get(variables.HAZARDS),
             out_of_order=read.get(variables.OUT_OF_ORDER),
+            rollback_on_failure=read.get(variables.ROLLBACK_ON_FAILURE),
             lease_ttl_s=read.get(variables.LEASE_TTL),
             freeze_budget_ms=read.get(variables.FREEZE_BUDGET),
             max_blocking_ms=_max_blocking_ms(read.get(variables.MAX_BLOCKING), read.get(variables.MODE)),

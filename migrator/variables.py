@@ -133,6 +133,13 @@ OUT_OF_ORDER = Variable(
     shown_default="warn",
     help="What to do when a pending file has an older version than an applied one, as after a merge.",
 )
+ROLLBACK_ON_FAILURE = Variable(
+    names=("MIGRATION_ROLLBACK_ON_FAILURE",),
+    parse=flag,
+    default=False,
+    shown_default="false",
+    help="`true`: if a file fails, what the same run applied before it is undone by its `.down.sql` files.",
+)
 MODE = Variable(
     names=("MIGRATION_MODE",),
     parse=choice("parallel", "gate", "only"),
@@ -335,6 +342,7 @@ OF_MIGRATIONS: tuple[Variable[Any], ...] = (
     CHANGED_FILES,
     HAZARDS,
     OUT_OF_ORDER,
+    ROLLBACK_ON_FAILURE,
     MODE,
     TIMEOUT,
     RETRY_COUNT,

@@ -11,24 +11,27 @@ select h.version, h.filename, h.executed_at, h.executed_by, h.finished,
     on u.version = h.version and u.executed_at = h.executed_at and not u.finished
  order by h.executed_at desc, h.version desc;
 
--- undo(version, filename, checksum, holder, token): off the record, before the first statement of the file.
+-- undo(version, filename, checksum, holder, token): on record before the first statement of the file. Until its
+-- end the migration is neither applied nor pending: in doubt, and not by how many statements. That shows only if
+-- the file ends the transaction that it was given.
 do $undo$
 begin
-  delete from {schema}.migration_undone where version = :version and not finished; -- somebody deleted its row
-  with gone as (
-    delete from {schema}.migration_history where version = :version returning *
-  )
+  delete from {schema}.migration_undone where version = :version and not finished; -- see undo_steps
   insert into {schema}.migration_undone (filename, version, name, checksum, executed_at, executed_by, down_filename,
       down_checksum, undone_by, token)
     select filename, version, name, checksum, executed_at, executed_by, :filename, :checksum, :holder, :token
-      from gone;
+      from {schema}.migration_history
+     where version = :version;
   if not found then
     raise exception 'its row in migration_history was deleted meanwhile' using errcode = 'MG003';
   end if;
+  update {schema}.migration_history
+     set finished = false, statements_done = null, in_doubt = true
+   where version = :version;
 end
 $undo$;
 
--- undo_guard(version, token): notices a file that ended the transaction it was given.
+-- undo_guard(version, token): off the record; notices a file that ended the transaction it was given.
 do $guard$
 begin
   update {schema}.migration_undone
@@ -38,12 +41,12 @@ begin
   if not found then
     raise exception 'the file ended the transaction it was given' using errcode = 'MG002';
   end if;
+  delete from {schema}.migration_history where version = :version;
 end
 $guard$;
 
 -- undo_steps(version, filename, checksum, holder, token): a file that can't run in one transaction, from its
--- start or where an earlier try came to. Until it has come to its end, the migration is neither applied nor
--- pending: in doubt, and not by how many statements.
+-- start or where an earlier try came to.
 do $undo$
 begin
   delete from {schema}.migration_undone as u -- of a row that somebody deleted
