@@ -39,12 +39,24 @@ def meaning_of(migration: Migration) -> str | None:
 class SqlRunner:
     """Applies SQL files over a store's transport."""
 
-    def __init__(self, store: Store, log: Log, care: Care, *, kind: type[Messages] = Messages) -> None:
-        """Apply to the database of `store`; `kind` is what is sent with each file."""
+    def __init__(
+        self,
+        store: Store,
+        log: Log,
+        care: Care,
+        *,
+        kind: type[Messages] = Messages,
+        passage: type[Passage] = Passage,
+    ) -> None:
+        """Apply to the database of `store`.
+
+        `kind` is what is sent with each file, `passage` how it gets through.
+        """
         self._store = store
         self._log = log
         self._care = care
         self._kind = kind
+        self._passage = passage
         # Relations that were made by the files before: nobody uses them yet.
         self._made: set[str] = set()
         self._bare: bool | None = None
@@ -111,7 +123,7 @@ class SqlRunner:
         self.in_steps = False
         ready = await self._ahead.take(migration, following, partial(self._prepare, lease))
         understood, messages = ready.understood, ready.messages
-        passage = Passage(self._store, self._log, self._care, messages, migration.filename)
+        passage = self._passage(self._store, self._log, self._care, messages, migration.filename)
         if ready.whole is not None:
             await self._apply_whole(ready, ready.whole, passage)
         elif isinstance(understood, Parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import random
@@ -12,16 +13,21 @@ from migrator.output import write
 from migrator.report import MigrationPhase
 
 if TYPE_CHECKING:
-    import argparse
-
     from migrator.session import Session
+
+_DRY_RUN_S = 30.0
 
 _EPILOG = """\
 Each file is applied whole or not at all, by one of any number of replicas; the others wait.
 
-exit codes: 0 nothing is pending any more; the others are in `migrator --help`
-example:    migrator up
-            migrator up --to 20260101090000"""
+--dry-run runs what is pending in one transaction and rolls it back. It takes no lease, waits at most
+50 ms for a lock, and ends at once when somebody waits for one that it holds, or after SECONDS (30).
+What can't run in a transaction is left out, and said. Numbers that sequences gave out are used up.
+
+exit codes: 0 nothing is pending any more, or nothing failed that could be tried; 1 a file failed;
+            75 a dry run was cut short; the others are in `migrator --help`
+example:    migrator up --to 20260101090000
+            migrator up --dry-run=10"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Apply what is pending, or wait until somebody else has."
     parser.epilog = _EPILOG
     parser.add_argument("--to", metavar="VERSION", help="stop after that one; what comes later stays pending")
+    parser.add_argument(
+        "--dry-run", metavar="SECONDS", nargs="?", type=_seconds, const=_DRY_RUN_S, help="only try it"
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
 
 
@@ -47,6 +56,10 @@ async def run(session: Session, options: argparse.Namespace | None) -> int:
         session.say(f"nothing to do: {reason}")
         return 0
     settings.require_database()
+    if options is not None and getattr(options, "dry_run", None):
+        from migrator.commands import dry_run  # late: a start has no use for it
+
+        return await dry_run.run(session, options)
     # A hundred replicas that start together would take every connection that the app has left.
     await asyncio.sleep(random.uniform(0, settings.start_spread_s))  # noqa: S311 - no secret
     async with session.database():
@@ -66,3 +79,13 @@ async def run(session: Session, options: argparse.Namespace | None) -> int:
     else:
         session.say(f"{done} applied, {total} in all, {f'{left} left' if left else 'nothing'} pending")
     return 0
+
+
+def _seconds(raw: str) -> float:
+    try:
+        seconds = float(raw)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {raw!r}")
+    return seconds
