@@ -144,6 +144,11 @@ class Redactor:
         return _PASSWORD_IN_URL.sub(r"\1***@", shown) if "://" in shown else shown
 
 
+def tears_password(text: str, offset: int) -> bool:
+    """Whether what begins at `offset` is a part of a password literal that couldn't be told by itself."""
+    return any(found.start() < offset < found.end() for found in _PASSWORD_LITERAL.finditer(text))
+
+
 # In quotes or dollar quotes, also without their end, as a text may have been cut.
 _PASSWORD_LITERAL = re.compile(r"(?is)\b(password\s+)(?:(?:E|U&)?'(?:[^'\\]|''|\\.)*'?|(\$\w*\$).*?(?:\2|$))")
 # As in a connection string: password=..., and as in a URL: //user:...@

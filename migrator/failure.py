@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TypeVar
 
-from migrator import errors, scan, script, statements
+from migrator import caret, errors, scan, script, statements
 from migrator.errors import NOT_KNOWN, Conflict, LeaseLost, MigrationFailed, MigratorError
 from migrator.headers import Headers
 from migrator.lexer import BEGINNING, Place
@@ -48,7 +48,12 @@ _REMEDIES = {
 
 
 class Located:
-    """Where an error belongs in a file: `shown` is the first line of the statement, or else the line."""
+    """Where an error belongs in a file, and what to show of it.
+
+    Attributes:
+        shown: The first line of the statement, or else the line.
+        pointed: Below that, where it isn't the same, the line with the error; and a mark under the place.
+    """
 
     def __init__(
         self,
@@ -62,14 +67,37 @@ class Located:
         at = offset if offset is not None else statement.offset if statement else None
         self.text, self.offset, self.line = text, at, 0
         self.where = self.shown = ""
+        self.pointed: list[str] = []
         if at is not None:
             line, column = script.line_and_column(text, at)
             self.line = line
             column += begin.column - 1 if line == 1 else 0
             self.where = f"line {begin.line + line - 1}, column {column}: "
-            self.shown = statements.shown(text.split("\n")[line - 1])
+            if not errors.tears_password(text, text.rfind("\n", 0, at) + 1):
+                self.shown = statements.shown(text.split("\n")[line - 1])
         if statement is not None:
             self.shown = statement.first_line
+        if offset is not None:
+            self.pointed = self._pointed(offset, statement)
+
+    @property
+    def lines(self) -> list[str]:
+        """All that is shown of it."""
+        return [f"  {line}" for line in (self.shown, *self.pointed) if line]
+
+    def _pointed(self, offset: int, statement: Statement | None) -> list[str]:
+        begin = self.text.rfind("\n", 0, offset) + 1
+        begin = max(begin, statement.offset) if statement is not None else begin
+        line = self.text[begin:].partition("\n")[0]
+        column = offset - begin - (len(line) - len(line.lstrip())) + 1
+        line = line.strip()
+        if column < 1 or statements.shown(line) != line:  # a line of a megabyte
+            return []
+        if errors.tears_password(self.text, begin):
+            return []
+        if line.startswith(self.shown):
+            return [caret.under(line, column)]
+        return [line, caret.under(line, column)]
 
 
 def locate(
@@ -157,7 +185,7 @@ def unfinished(
     if found is None:
         return None
     at = Located(text=text, offset=found.offset, begin=begin)
-    lines = [f"cannot apply {migration.filename}: {at.where}{found.what} ({error.sqlstate})", f"  {at.shown}"]
+    lines = [f"cannot apply {migration.filename}: {at.where}{found.what} ({error.sqlstate})", *at.lines]
     noticed = (error.position or 0) - 1 - start
     if 0 <= noticed < len(text.rstrip()) and noticed != found.offset:
         there = Located(text=text, offset=noticed, begin=begin)
@@ -227,8 +255,8 @@ def failure(migration: Migration, error: DatabaseError, located: Located | None,
     lines = [
         f"cannot apply {migration.filename}: {located.where if located else ''}{first} ({error.sqlstate})"
     ]
-    if located and located.shown:
-        lines.append(f"  {located.shown}")
+    if located:
+        lines += located.lines
     lines += more
     remedy = _remedy(error, located)
     if remedy:

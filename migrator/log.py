@@ -34,13 +34,13 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40}
 class Log:
     """Writes one line per fact: the event, and what belongs to it."""
 
-    __slots__ = ("_bound", "_level", "_mask", "_render", "_writer")
+    __slots__ = ("_bound", "_level", "_mask", "_render", "writer")
 
     def __init__(
         self, writer: Writer, level: int, mask: Masker, render: Callable[[Fields], str], bound: Fields
     ) -> None:
         """See `configure`; `bound` is said in each line."""
-        self._writer = writer
+        self.writer = writer
         self._level = level
         self._mask = mask
         self._render = render
@@ -73,7 +73,7 @@ class Log:
             "level": level,
             "timestamp": timestamp(datetime.now(UTC)),
         }
-        self._writer.msg(self._render(_masked(said, self._mask)))
+        self.writer.msg(self._render(_masked(said, self._mask)))
 
 
 def configure(
@@ -156,7 +156,11 @@ def _console(fd: int) -> Callable[[Fields], str]:
     def render(fields: Fields) -> str:
         fields.pop("instanceId", None)
         fields["event"] = f"{fields.pop('component', '')}: {_sentence(str(fields['event']))}"
-        return str(paint(None, str(fields["level"]), fields))
+        # A reason of several lines goes below, as it is: a mark in one is under a place in another.
+        reason, *more = str(fields.get("reason", "")).split("\n")
+        if more:
+            fields["reason"] = reason
+        return "\n    ".join([str(paint(None, str(fields["level"]), fields)), *more])
 
     return render
 

@@ -51,7 +51,7 @@ class Teller:
 
     def __init__(self, tell: Callable[[Report], None]) -> None:
         """Hand each snapshot to `tell`."""
-        self._tell = tell
+        self._tells = [tell]
         self._began_s = time.monotonic()
         self.report = Report(phase=MigrationPhase.PENDING)
 
@@ -59,7 +59,12 @@ class Teller:
         """Take over what changed; what belongs to a moment (current, reason) lapses unless given."""
         changes = {"current": None, "reason": None, "error": None, **changes}
         self.report = replace(self.report, phase=phase, duration_ms=self.elapsed_ms, **changes)  # type: ignore[arg-type]  # names are checked by replace
-        self._tell(self.report)
+        for tell in self._tells:
+            tell(self.report)
+
+    def also(self, tell: Callable[[Report], None]) -> None:
+        """Hand each snapshot to `tell` as well from now on."""
+        self._tells.append(tell)
 
     @property
     def elapsed_ms(self) -> int:

@@ -66,10 +66,14 @@ class _Rehearsed(Messages):
     """A file within the transaction that is open: no fence, no history, no commit."""
 
     def head(self, locks: str = "", after: str | None = None) -> str:  # noqa: ARG002 - neither is for us
-        head = self._label + self._own("probe") + self._own("limits", lock_timeout_ms=LOCK_TIMEOUT_MS)
+        limits = self._own("limits", lock_timeout_ms=self._values["lock_timeout_ms"])
+        head = self._label + self._own("probe") + limits
         for setting, value in self._local_settings.items():
             head += self._joined("setting", setting=setting, value=value)
         return head + self._timeout() + (self._joined("role") if self._headers.role is not None else "")
+
+    def limit_waits(self, limit_ms: int) -> None:
+        self._values["lock_timeout_ms"] = min(limit_ms, LOCK_TIMEOUT_MS)  # also where the file asks for more
 
     def tail(self, *, unlocks: bool = True, guards: bool = True, durable: bool = True) -> str:  # noqa: ARG002
         return self._joined("unrole", "clean")
@@ -91,6 +95,7 @@ class _Once(Passage):
         *,
         waits_for_rows: bool = False,  # noqa: ARG002
     ) -> None:
+        self._messages.limit_waits(min(LOCK_TIMEOUT_MS, self._care.restraint.freeze_budget_ms))
         try:
             await attempt("")
         except Unavailable as error:
@@ -189,7 +194,7 @@ class Rehearsal:
         cause = error.__cause__
         sqlstate = cause.sqlstate if isinstance(cause, DatabaseError) else ""
         if sqlstate == _LOCK_TIMEOUT:
-            self._cut = f"it waited longer than {LOCK_TIMEOUT_MS} ms for a lock that somebody else holds"
+            self._cut = "it needed a lock that somebody else holds"
             return Trial(migration=migration, outcome=Outcome.CUT_SHORT, reason=self._cut)
         before = {trial.outcome for trial in self._trials}
         if Outcome.LEFT_OUT in before and sqlstate in _NOT_THERE:

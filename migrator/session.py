@@ -39,7 +39,7 @@ class Session:
         """
         self.settings = settings
         self.log = log
-        self._redact = redact
+        self.redact = redact
         self._migrates = migrates
         # Random, so that two containers with one name and pid are told apart.
         self.holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(3)}"
@@ -156,7 +156,7 @@ class Session:
         return self._fail(_out_of_memory(self.teller.report.current) + known, 1)
 
     def _fail(self, message: str, code: int) -> int:
-        message = self._redact(message)
+        message = self.redact(message)
         self.teller(MigrationPhase.FAILED, error=message, current=self.teller.report.current)
         if self._migrates:
             self.log.error("migration.failed", reason=message, exit_code=code)
@@ -166,14 +166,14 @@ class Session:
 
     def answer(self, text: str) -> None:
         """What a command was asked for, without any secret that a file may hold."""
-        output.write(self._redact(text))
+        output.write(self.redact(text))
 
     def say(self, text: str) -> None:
         """For the person who runs us by hand; under a supervisor stdout belongs to the app."""
         if self.settings.report_fd is not None:
             return
         try:
-            print(self._redact(text), flush=True)
+            print(self.redact(text), flush=True)
         except OSError:  # the log and the exit code tell it as well
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 

@@ -4,6 +4,9 @@ import os
 import select
 import stat
 
+# To the begin of the line, and away with what is there.
+_ERASE = b"\r\x1b[K"
+
 
 class Writer:
     """Writes whole lines to a descriptor that others use too, and drops what it can't write at once.
@@ -20,6 +23,8 @@ class Writer:
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
         self._torn = False
+        # What stays below all lines, on a terminal.
+        self._below = b""
         self.dropped = 0
 
     def close(self) -> None:
@@ -38,9 +43,24 @@ class Writer:
             text = line.encode(errors="backslashreplace") + b"\n"
             if self._torn:  # the last line had room for its beginning only
                 text = b"\n" + text
+            if self._below:
+                text = _ERASE + text + self._below
             self._torn = os.write(self._fd, text) < len(text)
         except OSError:  # a closed pipe, a full disk: our words matter less than the app
             self.dropped += 1
+
+    def keep_below(self, line: str) -> None:
+        """Keep a line without an end below all others on a terminal; "" takes it away."""
+        text = line.encode(errors="backslashreplace")
+        if text == self._below:
+            return
+        self._below = text
+        try:
+            ready = self._poll.poll(0)
+            if ready and ready[0][1] & select.POLLOUT:
+                os.write(self._fd, _ERASE + text)
+        except OSError:
+            pass
 
     log = debug = info = warning = error = critical = exception = msg
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from migrator import log as logs
 from migrator.migrate import Engine
 from migrator.output import write
 from migrator.report import MigrationPhase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from migrator.report import Report
     from migrator.session import Session
 
 _DRY_RUN_S = 30.0
@@ -71,7 +77,10 @@ async def run(session: Session, options: argparse.Namespace | None) -> int:
             log=session.log,
             to=to,
         )
-        done = await engine.up()
+        with _progress(session) as hear:
+            if hear is not None:
+                session.teller.also(hear)
+            done = await engine.up()
     total, left = session.teller.report.applied, session.teller.report.pending
     session.log.info("migration.completed", applied=total, new=done, duration_ms=session.teller.elapsed_ms)
     if getattr(options, "json", False):
@@ -79,6 +88,20 @@ async def run(session: Session, options: argparse.Namespace | None) -> int:
     else:
         session.say(f"{done} applied, {total} in all, {f'{left} left' if left else 'nothing'} pending")
     return 0
+
+
+def _progress(session: Session) -> AbstractContextManager[Callable[[Report], None] | None]:
+    settings = session.settings
+    if settings.report_fd is not None:  # nobody looks at us: the supervisor does
+        return nullcontext()
+    where = logs.destination(os.environ, log_format=settings.log_format, output=settings.log_output)
+    if not where["console"]:
+        return nullcontext()
+    from migrator import progress  # late: for eyes only
+
+    if not progress.is_wanted(os.environ, **where):
+        return nullcontext()
+    return progress.shown(session.log.writer, session.redact)
 
 
 def _seconds(raw: str) -> float:
