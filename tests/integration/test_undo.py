@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.support.faults import faulty_proxy
 from tests.support.fingerprint import difference, objects
 from tests.support.pooler import running_pooler
 from tests.support.postgres import fetch
@@ -58,6 +59,65 @@ def test_every_file_of_the_demo_can_be_undone_without_a_trace_in_the_schema(data
         assert difference(states[-1], objects(database)) == []
 
     assert run_migrator(database, tmp_path).stdout.startswith(f"{count} applied")
+
+
+# Each in the schema that those before it leave.
+_THERE_AND_BACK = {
+    "a table with data": (
+        "create table a (id int primary key, n int); insert into a values (1, 1);",
+        "drop table a;",
+    ),
+    "a column": ("alter table a add t text not null default 'x';", "alter table a drop t;"),
+    "a type of a column": ("alter table a alter n type bigint;", "alter table a alter n type int;"),
+    "a constraint": (
+        "alter table a add constraint c check (n > 0) not valid;",
+        "alter table a drop constraint c;",
+    ),
+    "an index": ("create index concurrently a_n on a (n);", "drop index concurrently a_n;"),
+    "an enum": ("create type mood as enum ('sad', 'glad');", "drop type mood;"),
+    "a domain, a sequence": ("create domain d as int; create sequence s;", "drop domain d; drop sequence s;"),
+    "a view": ("create view v as select id from a;", "drop view v;"),
+    "another view": (
+        "create or replace view v as select id from a where id > 1;",
+        "create or replace view v as select id from a;",
+    ),
+    "a function": ("create function f() returns int language sql as 'select 1';", "drop function f();"),
+    "another body": (
+        "create or replace function f() returns int language sql as $$ select 2; $$;",
+        "create or replace function f() returns int language sql as 'select 1';",
+    ),
+    "a trigger": (
+        """create function g() returns trigger language plpgsql as $$ begin return new; end $$;
+        create trigger tr before insert on a for each row execute function g();""",
+        "drop trigger tr on a; drop function g();",
+    ),
+    "row-level security": (
+        "alter table a enable row level security; create policy p on a using (true);",
+        "drop policy p on a; alter table a disable row level security;",
+    ),
+    "a grant": ("grant select on v to public;", "revoke select on v from public;"),
+    "a comment": ("comment on table a is 'x';", "comment on table a is null;"),
+    "a name": ("alter table a rename to b;", "alter table b rename to a;"),
+    "a schema": (
+        "create schema shop; alter table b set schema shop;",
+        "alter table shop.b set schema public; drop schema shop;",
+    ),
+    "data from a COPY": ("copy shop.b (id, n) from stdin;\n7\t7\n\\.\n", "delete from shop.b where id = 7;"),
+}
+
+
+def test_whatever_a_file_did_its_way_back_leads_to_the_schema_from_before(database, migrations):
+    states = [objects(database)]
+    for number, (up, down) in enumerate(_THERE_AND_BACK.values(), 10):
+        directory = migrations(**{f"_{number}_x": up, f"_{number}_x.down": down})
+        assert run_migrator(database, directory).returncode == 0
+        states.append(objects(database))
+
+    for what in reversed(_THERE_AND_BACK):
+        after = states.pop()
+        assert what.startswith("data") or difference(states[-1], after) != [], what
+        assert run_migrator(database, directory, "down").returncode == 0
+        assert difference(states[-1], objects(database)) == [], what
 
 
 def test_the_last_one_is_undone_and_can_be_applied_again(database, pairs):
@@ -298,6 +358,51 @@ def test_a_signal_in_the_middle_rolls_it_back(database, pairs):
     assert running.returncode == 143
     assert "stopped while running 1_a.down.sql: rolled back" in stderr
     assert fetch(database, HISTORY) == [("1",)]
+
+
+def test_a_connection_that_is_lost_after_the_commit_is_read_back_the_next_time(database, pairs):
+    directory = pairs(_1_a=("create table a ();", "/* here */ drop table a;"))
+    run_migrator(database, directory)
+    with faulty_proxy(database) as proxy:
+        proxy.deafen_after(b"/* here */")
+        lost = run_migrator(proxy.url, directory, "down")
+    wait_until(lambda: fetch(database, HISTORY) == [], what="the server's commit")
+
+    again = run_migrator(database, directory, "down")
+
+    assert (lost.returncode, lost.stdout) == (69, "")
+    assert "whether it was rolled back is not known" in failure(lost)
+    assert again.stdout.startswith("nothing undone")
+    assert fetch(database, UNDONE) == [("1", "1_a.down.sql", True)]
+
+
+@pytest.mark.parametrize("moment", ["1_a.down.sql", "2_b.down.sql"])
+def test_one_that_is_killed_has_undone_whole_files_only(database, pairs, moment):
+    fetch(database, "create table gate (file text); select 1;")
+    sleep = "drop table {}; select pg_sleep(60) from gate where file = '{}';"
+    directory = pairs(
+        _1_a=("create table a ();", sleep.format("a", "1_a.down.sql")),
+        _2_b=("create table b ();", sleep.format("b", "2_b.down.sql")),
+    )
+    run_migrator(database, directory)
+    fetch(database, f"insert into gate values ('{moment}'); select 1;")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "migrator", "down", "--to", "0"],
+        env=clean_env(DATABASE_URL=database, MIGRATIONS_DIR=str(directory)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: fetch(database, "select 1 from pg_stat_activity where wait_event = 'PgSleep'"))
+
+    running.kill()
+    running.wait(20)
+    wait_until(lambda: not fetch(database, "select 1 from pg_stat_activity where wait_event = 'PgSleep'"))
+
+    left = [("1",)] if moment.startswith("1") else [("1",), ("2",)]
+    assert fetch(database, HISTORY) == left
+    fetch(database, "delete from gate; select 1;")
+    assert run_migrator(database, directory, "down", "--to", "0").returncode == 0
+    assert fetch(database, "select version from migrator.migration_undone order by 1") == [("1",), ("2",)]
 
 
 # Files that can't run in a transaction

@@ -1,7 +1,8 @@
 """What a database's catalogs say, object by object, so that two states of it can be told apart.
 
 Everything that a migration can make is in it; what only data changes isn't (rows, statistics, the last value of a
-sequence). Our own schema is left out, and what the server or an extension brings along.
+sequence). Rights that are the default are the same whether they are written down or not. Our own schema is left out,
+and what the server or an extension brings along.
 """
 
 import hashlib
@@ -19,11 +20,13 @@ with ours as (
 ), of_extension as (
   select classid, objid from pg_depend where deptype = 'e'
 )
-select 'schema', n.nspname, concat_ws('|', p.nspacl, r.rolname)
+select 'schema', n.nspname, concat_ws('|', r.rolname,
+       (select string_agg(one::text, ',' order by 1) from unnest(coalesce(p.nspacl, acldefault('n', p.nspowner))) one))
   from ours n join pg_namespace p using (oid) join pg_roles r on r.oid = p.nspowner
 union all
 select 'relation', called, concat_ws('|', relkind, relpersistence, relrowsecurity, relforcerowsecurity,
-       relreplident, reloptions, relacl, r.rolname, reltablespace, relispartition,
+       relreplident, reloptions, r.rolname,
+       (select string_agg(one::text, ',' order by 1) from unnest(coalesce(relacl, acldefault(case relkind when 'S' then 's'::"char" else 'r' end, relowner))) one), reltablespace, relispartition,
        pg_get_expr(relpartbound, c.oid), pg_get_partkeydef(c.oid), am.amname)
   from relations c join pg_roles r on r.oid = relowner left join pg_am am on am.oid = relam
  where relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'c')
@@ -37,7 +40,7 @@ select 'column', c.called || '.' || quote_ident(a.attname), concat_ws('|', a.att
          select count(*) from pg_attribute d where d.attrelid = a.attrelid and d.attnum between 1 and a.attnum
             and d.attisdropped),
        format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated, a.attstorage,
-       a.attcompression, a.attstattarget, a.attacl, a.attoptions, a.attcollation::regcollation,
+       a.attcompression, a.attstattarget, nullif(a.attacl::text, '{}'), a.attoptions, a.attcollation::regcollation,
        pg_get_expr(d.adbin, d.adrelid))
   from pg_attribute a join relations c on c.oid = a.attrelid
   left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
@@ -68,12 +71,14 @@ select 'policy', polrelid::regclass || '.' || quote_ident(polname), concat_ws('|
 union all
 select 'function', p.oid::regprocedure::text, concat_ws('|', p.prokind,
        case when p.prokind = 'a' then a.aggtransfn::text || coalesce(a.agginitval, '')
-            else pg_get_functiondef(p.oid) end, p.proacl, r.rolname)
+            else pg_get_functiondef(p.oid) end, r.rolname,
+       (select string_agg(one::text, ',' order by 1) from unnest(coalesce(p.proacl, acldefault('f', p.proowner))) one))
   from pg_proc p join ours n on n.oid = p.pronamespace join pg_roles r on r.oid = proowner
   left join pg_aggregate a on a.aggfnoid = p.oid
  where ('pg_proc'::regclass, p.oid) not in (select classid, objid from of_extension)
 union all
-select 'type', t.oid::regtype::text, concat_ws('|', typtype, typnotnull, typdefault, typacl, r.rolname,
+select 'type', t.oid::regtype::text, concat_ws('|', typtype, typnotnull, typdefault, r.rolname,
+       (select string_agg(one::text, ',' order by 1) from unnest(coalesce(typacl, acldefault('T', typowner))) one),
        format_type(typbasetype, typtypmod),
        (select string_agg(quote_literal(enumlabel), ',' order by enumsortorder) from pg_enum where enumtypid = t.oid),
        (select rngsubtype::regtype from pg_range where rngtypid = t.oid))
