@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -16,6 +15,7 @@ from migrator.output import write
 from migrator.report import MigrationPhase
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     from migrator.report import Report
@@ -105,10 +105,12 @@ def _progress(session: Session) -> AbstractContextManager[Callable[[Report], Non
 
 
 def _seconds(raw: str) -> float:
+    from argparse import ArgumentTypeError  # late: a start without options has no use for it
+
     try:
         seconds = float(raw)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {raw!r}")
+        raise ArgumentTypeError(f"must be a number of seconds above 0, not {raw!r}")
     return seconds
