@@ -29,9 +29,19 @@ if TYPE_CHECKING:
 
 HAZARDS_FOUND = 65
 
+_EPILOG = """\
+With a database it knows how large the tables are, and leaves out what is harmless there. Only --fix
+changes anything: the files.
+
+exit codes: 0 nothing is found, 65 something that would stop or break the running app
+example:    migrator lint
+            migrator lint --offline migrations/20260101090000_create_visits.sql"""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What it takes."""
+    parser.description = "Show which statements would stop or break the running app, and the safe SQL."
+    parser.epilog = _EPILOG
     parser.add_argument(
         "files",
         nargs="*",
