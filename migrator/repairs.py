@@ -86,7 +86,10 @@ def _changed_or_half_done(migration: Migration, row: HistoryRow, meaning: Meanin
     else:
         state = "half done"
         whole = row.statements_done is None
-        if whole:
+        undone = whole and row.in_doubt
+        if undone:
+            what = "undoing it broke off, so any part of it may be gone"
+        elif whole:
             what = f"it ended its own transaction on {row.day}, so any part of it may be applied"
         else:
             what = f"begun on {row.day}, {row.statements_done} of its statements are done"
@@ -99,6 +102,8 @@ def _changed_or_half_done(migration: Migration, row: HistoryRow, meaning: Meanin
                 "run it from the start, after you have undone what is there",
             ),
         ]
+        if undone:
+            ways.insert(0, ("migrator down", "go on with undoing it"))
         if changed and not whole:
             ways.insert(
                 0, (_command(Wish.ACCEPT, version), "the statements that are done are as they were: go on")

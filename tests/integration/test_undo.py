@@ -419,6 +419,7 @@ def test_a_down_file_that_can_not_run_in_a_transaction_goes_on_where_it_broke_of
 
     broken = run_migrator(database, directory, "down")
     up = run_migrator(database, directory)
+    repair = run_migrator(database, directory, "repair")
     fetch(database, "create table log (n int);")
     done = run_migrator(database, directory, "down")
 
@@ -426,6 +427,8 @@ def test_a_down_file_that_can_not_run_in_a_transaction_goes_on_where_it_broke_of
     assert "of 4 statements, statement 1 is done and on record" in failure(broken)
     assert up.returncode == 65
     assert "undoing 1_a.sql broke off; `migrator down` finishes that" in failure(up)
+    assert "undoing it broke off" in repair.stdout
+    assert "migrator down" in repair.stdout
     assert (done.returncode, done.stdout) == (0, "undone    1_a.sql (by 1_a.down.sql)\n")
     assert fetch(database, "select count(*), to_regclass('a') from log") == [(1, None)]
     assert fetch(database, HISTORY) == []
