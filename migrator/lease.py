@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from migrator.errors import LeaseLost, MigratorError, SessionGone
+from migrator.errors import LeaseLost, MigratorError, SessionGone, Unavailable
 from migrator.log import Log
 from migrator.store import Lease, Store
 from migrator.transport import Transport
@@ -48,12 +48,23 @@ async def keep(
         SessionGone: The connection that works has ended, or no answer will ever come; the body is cancelled.
     """
     try:
+        async with beside(_beat(lease, ttl_s, store.transport, open_store, log)):
+            yield
+    finally:
+        await release(store, lease, log)
+
+
+@asynccontextmanager
+async def beside(*heartbeats: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Let the heartbeats run while the body does; what ends one of them ends the body, and is raised."""
+    try:
         async with asyncio.TaskGroup() as tasks:
-            beat = tasks.create_task(_beat(lease, ttl_s, store.transport, open_store, log), name="heartbeat")
+            beats = [tasks.create_task(heartbeat, name="heartbeat") for heartbeat in heartbeats]
             try:
                 yield
             finally:
-                beat.cancel()
+                for beat in beats:
+                    beat.cancel()
     except BaseExceptionGroup as group:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -61,8 +72,6 @@ async def keep(
             raise asyncio.CancelledError from None
         # One of the two ended and cancelled the other; what it ended with is the news.
         raise group.exceptions[0] from None
-    finally:
-        await _release(store, lease, log)
 
 
 async def _beat(lease: Lease, ttl_s: float, working: Transport, open_store: StoreFactory, log: Log) -> None:
@@ -89,10 +98,20 @@ async def _beat(lease: Lease, ttl_s: float, working: Transport, open_store: Stor
             await asyncio.sleep(pause_s)
 
 
-async def _release(store: Store, lease: Lease, log: Log) -> None:
+async def release(store: Store, lease: Lease, log: Log, *, open_store: StoreFactory | None = None) -> None:
+    """Give it back, or say that we couldn't.
+
+    `open_store` opens another where the connection that took it is gone: a pooler frees nothing then.
+    """
     try:
         async with asyncio.timeout(_RELEASE_S):
-            await store.release(lease)
+            try:
+                await store.release(lease)
+            except Unavailable:
+                if open_store is None or not store.transport.pooled:
+                    raise
+                async with open_store() as another:
+                    await another.release(lease)
     except (MigratorError, TimeoutError) as error:
         # It frees itself when the session ends, or else when it expires.
         log.warning("lease.unreleased", reason=str(error))
