@@ -6,7 +6,7 @@ import os.path
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from migrator import dsn, env, variables
+from migrator import choosing, dsn, env, variables
 from migrator.errors import ConfigError
 
 
@@ -17,6 +17,7 @@ class Settings:
     Attributes:
         skip_reason: Why migrations are switched off here; None if they are on.
         embedded: A private Postgres is wanted.
+        runner: What migrates: `direct`, `shell`, `command`, `exec` or `exec:NAME`.
         attempts: How often the migrator may be started, the first time included.
         secrets: Values that must never be shown.
         problems: What is wrong about the migrations' settings, one sentence each: they can't run.
@@ -25,6 +26,7 @@ class Settings:
 
     skip_reason: str | None
     embedded: bool
+    runner: str
     timeout_s: float
     attempts: int
     retry_delay_s: float
@@ -58,6 +60,7 @@ class Settings:
         return cls(
             skip_reason=_skip_reason(read, environ, environment),
             embedded=database == "embedded",
+            runner=choosing.runner(read),
             timeout_s=read.get(variables.TIMEOUT),
             attempts=1 + read.get(variables.RETRY_COUNT),
             retry_delay_s=read.get(variables.RETRY_DELAY),

@@ -20,6 +20,10 @@ _MAX_FILE_BYTES = 1024**3
 # For a shell step's tools, of which one node process alone takes a dozen, and for the app's own growth.
 _MORE_THREADS = 256
 
+# A program's limit of data, as a multiple of ours: node, Go and the like map far more than they use. What is
+# used, by it and us together, our supervisor adds up.
+_FOR_PROGRAMS = 4
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # Fixed in the kernel's include/linux/proc_ns.h.
@@ -127,7 +131,8 @@ def _give_way() -> int:
     wanted = _number("MIGRATION_MAX_MEMORY_MB", _DEFAULT_MEMORY_MB, range(48, 2**20 + 1)) * 1024 * 1024
     # RLIMIT_DATA, not RLIMIT_AS: threads and DNS map far more addresses than they ever use, and
     # uvloop aborts when it can't have them.
-    _lower(resource.RLIMIT_DATA, min(wanted, _number("MIGRATOR_MEMORY_LIMIT", wanted, range(2**50))))
+    limit = min(wanted, _number("MIGRATOR_MEMORY_LIMIT", wanted, range(2**50)))
+    _lower(resource.RLIMIT_DATA, limit, limit * (_FOR_PROGRAMS if _starts_programs() else 1))
     # A core dump fills the disk, and holds every secret that we know.
     _lower(resource.RLIMIT_CORE, 0)
     try:
@@ -162,11 +167,26 @@ def _stay_with_parent() -> None:
         sys.exit(128 + signal.SIGTERM)
 
 
-def _lower(kind: int, limit: int) -> None:
-    """Lower a resource limit for us and our children for good; one that is lower already stays."""
+def _starts_programs() -> bool:
+    """Whether something else than our own engine migrates; as `migrator.settings` decides it."""
+    runner = os.environ.get("MIGRATION_RUNNER", "").strip().lower() or "auto"
+    if runner != "auto":
+        return runner not in ("direct", "rest")
+    if any(os.environ.get(name, "").strip() for name in ("MIGRATION_COMMAND", "MIGRATION_COMMAND_FILE")):
+        return True
+    return os.environ.get("USE_NODE_MIGRATIONS", "").strip().lower() in ("false", "0", "no", "off")
+
+
+def _lower(kind: int, limit: int, most: int | None = None) -> None:
+    """Lower a resource limit for us and our children for good; one that is lower already stays.
+
+    With `most`, a child can raise it again up to there.
+    """
     try:
         given = [one for one in resource.getrlimit(kind) if one != resource.RLIM_INFINITY]
-        resource.setrlimit(kind, (min(limit, *given),) * 2 if given else (limit, limit))
+        resource.setrlimit(
+            kind, (min(limit, *given), min(most or limit, *given)) if given else (limit, most or limit)
+        )
     except (OSError, ValueError):
         pass
 

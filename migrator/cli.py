@@ -39,12 +39,6 @@ def main(arguments: list[str]) -> int:
     )
     if settings.complaints and settings.report_fd is None:  # else the supervisor says it
         log.warning("settings.ignored", reason="; ".join(settings.complaints))
-    if settings.ignored_runner:
-        log.warning(
-            "settings.ignored",
-            reason="USE_NODE_MIGRATIONS=false asks for the shell runner, which this version doesn't have; "
-            "the SQL files are applied directly",
-        )
     if settings.database and settings.database.ignored:
         log.warning(
             "settings.ignored",

@@ -201,3 +201,18 @@ def listed(separator: str) -> Callable[[str], tuple[str, ...]]:
         return values
 
     return parse
+
+
+def exit_codes(raw: str) -> frozenset[int]:
+    """Exit codes other than 0, separated by commas."""
+    parts = [part.strip() for part in raw.split(",")]
+    if not all(part.isdecimal() and len(part) < 4 and 0 < int(part) < 256 for part in parts):
+        raise ValueError("must be exit codes from 1 to 255, separated by commas")
+    return frozenset(int(part) for part in parts)
+
+
+def command(raw: str) -> tuple[str, ...]:
+    """The words of a command; none of a shell's own."""
+    from migrator import words  # late: PID 1 reads this module, but no such variable
+
+    return words.split(raw)

@@ -27,7 +27,7 @@ _OURS = frozenset({"timestamp", "level", "event", "component", "phase", "previou
 # Docker splits lines of more than 16 KiB, and takes the parts for lines.
 MAX_FIELD_CHARS = 4000
 # Whatever others print comes as these, many a second.
-_CHATTY = frozenset({"migrator.said"})
+_CHATTY = frozenset({"migrator.said", "runner.output"})
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40}
 
 

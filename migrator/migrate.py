@@ -36,7 +36,9 @@ MOST_LOSSES = 3
 
 
 def meaning_of(migration: Migration) -> str | None:
-    """See `runners.meaning_of`."""
+    """See `runners.meaning_of`; a script means what it says."""
+    if migration.filename.endswith(".sh"):
+        return None
     from migrator import runners  # late: only an edited file needs it
 
     return runners.meaning_of(migration)

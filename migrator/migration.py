@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 from migrator.errors import ConfigError, PlanError
 
-_NAME = re.compile(r"([0-9]+)_(.*)\.sql", re.DOTALL)
+SQL_NAME = re.compile(r"([0-9]+)_(.*)\.sql", re.DOTALL)
+_STEP_NAME = re.compile(r"([0-9]+)_(.*)\.(?:sql|sh)", re.DOTALL)
 # How the name of a file ends that undoes the one of the same version.
 DOWN = ".down.sql"
 _NOT_TEXT = re.compile("[\udc80-\udcff]")  # how Python shows bytes of a name that aren't UTF-8
@@ -49,6 +50,11 @@ class Migration:
         return os.path.basename(self.path)
 
 
+def names_for(runner: str) -> re.Pattern[str]:
+    """What a migration is called where `runner` migrates."""
+    return _STEP_NAME if runner == "shell" else SQL_NAME
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What is in the directories.
@@ -64,13 +70,20 @@ class Found:
     down_paths: tuple[AnyPath, ...] = ()
 
 
-def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) -> Found:
+def load(
+    directories: Sequence[Path],
+    environment: str | None,
+    *,
+    chosen: bool,
+    names: re.Pattern[str] = SQL_NAME,
+) -> Found:
     """Read the migrations of all directories.
 
     Args:
         directories: Where to look, and in their sub-directory called `environment`.
         environment: What this deployment is called.
         chosen: Somebody named the directories, so a missing one is an error.
+        names: What a migration is called: version and name are the first two groups.
 
     Raises:
         ConfigError: A directory doesn't exist or can't be read.
@@ -84,9 +97,9 @@ def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) 
                 raise ConfigError(
                     f"cannot find the migrations directory {str(directory)!r}: correct MIGRATIONS_DIR"
                 )
-            paths += _files(directory, odd)
+            paths += _files(directory, names, odd)
             if environment and (directory / environment).is_dir():
-                paths += _files(directory / environment, odd)
+                paths += _files(directory / environment, names, odd)
         except OSError as error:
             raise ConfigError(
                 f"cannot read the migrations directory {str(directory)!r}: {error.strerror}; make it "
@@ -95,10 +108,11 @@ def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) 
     migrations, skipped, down_paths = [], [], []
     for path in paths:
         filename = os.path.basename(path)
-        matched = _NAME.fullmatch(filename)
-        if filename.endswith(DOWN):
-            down_paths.append(path)  # the way back; never applied on the way up
-            continue
+        matched = names.fullmatch(filename)
+        if os.path.splitext(filename)[0].endswith(".down"):
+            if filename.endswith(DOWN):
+                down_paths.append(path)
+            continue  # the way back; never applied on the way up
         if matched is None:
             skipped.append(filename)
             continue
@@ -110,9 +124,10 @@ def load(directories: Sequence[Path], environment: str | None, *, chosen: bool) 
     # By version as text, as the Supabase CLI does (tried with 3.1.0: 1_, 10_, 2_), across directories too.
     migrations.sort(key=lambda migration: (migration.version, migration.filename))
     _refuse_duplicates(migrations)
+    wanted = "<version>_<description>.sql" + ("" if names is SQL_NAME else " or .sh")
     return Found(
         migrations=tuple(migrations),
-        warnings=_warnings(migrations, skipped, odd),
+        warnings=_warnings(migrations, skipped, odd, wanted),
         down_paths=tuple(down_paths),
     )
 
@@ -123,7 +138,7 @@ def load_down(path: AnyPath) -> Migration | None:
     Raises:
         PlanError: It can't be read as UTF-8.
     """
-    matched = _NAME.fullmatch(os.path.basename(path))
+    matched = SQL_NAME.fullmatch(os.path.basename(path))
     if matched is None:
         return None
     name = matched[2].removesuffix(DOWN.removesuffix(".sql"))
@@ -282,7 +297,7 @@ def _looks_like_utf16(content: bytes) -> bool:
     return len(begin) > 3 and max(begin[::2].count(0), begin[1::2].count(0)) > len(begin) // 4
 
 
-def _files(directory: Path, odd: list[str]) -> list[str]:
+def _files(directory: Path, names: re.Pattern[str], odd: list[str]) -> list[str]:
     """The files, in order; what has the name of a migration and is something else goes to `odd`.
 
     What can't be looked at counts as a file: reading it tells why.
@@ -294,7 +309,7 @@ def _files(directory: Path, odd: list[str]) -> list[str]:
             kind = "" if _is_file(entry) else _other_kind(entry)
             if not kind:
                 found.append(entry.path)
-            elif _NAME.fullmatch(entry.name):
+            elif names.fullmatch(entry.name):
                 odd.append(f"{entry.name} ({kind})")
     return found
 
@@ -325,14 +340,16 @@ def _refuse_duplicates(migrations: Iterable[Migration]) -> None:
             )
 
 
-def _warnings(migrations: Sequence[Migration], skipped: Sequence[str], odd: Sequence[str]) -> tuple[str, ...]:
+def _warnings(
+    migrations: Sequence[Migration], skipped: Sequence[str], odd: Sequence[str], wanted: str
+) -> tuple[str, ...]:
     warnings = []
     if odd:
         warnings.append(
             f"skipped, since it isn't a file: {_listed(odd)}; put the SQL into a file of that name"
         )
     if skipped:
-        warnings.append(f"skipped, since the name isn't <version>_<description>.sql: {_listed(skipped)}")
+        warnings.append(f"skipped, since the name isn't {wanted}: {_listed(skipped)}")
     by_number = sorted(migrations, key=lambda migration: int(migration.version))
     if [one.version for one in by_number] != [one.version for one in migrations]:
         misplaced = [

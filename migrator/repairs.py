@@ -86,8 +86,11 @@ def _changed_or_half_done(migration: Migration, row: HistoryRow, meaning: Meanin
     else:
         state = "half done"
         whole = row.statements_done is None
-        undone = whole and row.in_doubt
-        if undone:
+        is_script = whole and migration.filename.endswith(".sh")
+        undone = whole and row.in_doubt and not is_script
+        if is_script:
+            what = f"begun on {row.day}, and any part of it may be done"
+        elif undone:
             what = "undoing it broke off, so any part of it may be gone"
         elif whole:
             what = f"it ended its own transaction on {row.day}, so any part of it may be applied"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from migrator import dsn, env, variables
+from migrator import choosing, dsn, env, variables
 from migrator.dsn import Dsn
 from migrator.errors import ConfigError, Redactor
 
@@ -32,6 +32,7 @@ class Settings:
         start_spread_s: The first look at the database comes at a random moment within so many seconds.
         max_blocking_ms: How long others may wait for what a migration holds; None: as long as it takes.
         terminate_idle_s: Sessions in the way that are idle in a transaction so long are ended; None: never.
+        runner: What migrates: `direct`, `shell`, `command`, `exec` or `exec:NAME`; see `migrator.programs`.
         connect_wait_s: How long an unreachable database is tried again.
         report_fd: Where the supervisor listens; None when run by hand.
         complaints: What is wrong without keeping us from migrating.
@@ -58,7 +59,7 @@ class Settings:
     log_level: str
     log_format: str | None
     log_output: str | None
-    ignored_runner: bool
+    runner: str
     complaints: tuple[str, ...]
     secrets: tuple[str, ...] = field(repr=False)
 
@@ -112,7 +113,7 @@ class Settings:
             log_level=lenient.get(variables.LOG_LEVEL),
             log_format=lenient.get(variables.LOG_FORMAT),
             log_output=lenient.get(variables.LOG_OUTPUT),
-            ignored_runner=environ.get("USE_NODE_MIGRATIONS", "").strip().lower() in ("false", "0"),
+            runner=choosing.runner(read),
             complaints=tuple(lenient.problems),
             secrets=dsn.known_secrets(read, environ),
         )

@@ -9,6 +9,8 @@ from migrator import signals
 from migrator.env import (
     Variable,
     choice,
+    command,
+    exit_codes,
     flag,
     listed,
     optional_text,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 
+RUNNERS = ("auto", "direct", "shell", "command", "exec")
 LOOKED_UP_DIRS = ("supabase/migrations", "migrations")
 
 
@@ -35,6 +38,14 @@ def _schema(raw: str) -> str:
     if not plain or len(raw) > 63 or raw.startswith("pg_"):
         raise ValueError("must be a lower-case SQL name (letters, digits, _; not starting with pg_)")
     return raw
+
+
+def _runner(raw: str) -> str:
+    """One of a few words; the name of a plug-in stands behind a colon."""
+    word, colon, plugin = raw.strip().partition(":")
+    if word.lower() not in RUNNERS or (colon and (word.lower() != "exec" or not plugin.strip())):
+        raise ValueError(f"must be one of {', '.join(RUNNERS)}, or exec:NAME")
+    return word.lower() + colon + plugin.strip()
 
 
 ENABLED = Variable(
@@ -91,10 +102,35 @@ REST_KEY = Variable[str | None](
 )
 RUNNER = Variable(
     names=("MIGRATION_RUNNER",),
-    parse=choice("auto", "direct"),
+    parse=_runner,
     default="auto",
     shown_default="auto",
-    help="How migrations reach the database; this version knows `direct` only.",
+    help="What migrates: `direct` applies the SQL files itself; `shell` runs scripts, the Supabase CLI or "
+    "psql; `command` runs `MIGRATION_COMMAND`; `exec` or `exec:NAME` a plug-in in Python. `auto` is "
+    "`command` where that is set, `shell` with `USE_NODE_MIGRATIONS=false`, else `direct`.",
+)
+USE_NODE = Variable(
+    names=("USE_NODE_MIGRATIONS",),
+    parse=flag,
+    default=True,
+    shown_default="true",
+    help="`false` means `MIGRATION_RUNNER=shell`, where that is `auto`.",
+)
+COMMAND = Variable[tuple[str, ...]](
+    names=("MIGRATION_COMMAND",),
+    parse=command,
+    default=(),
+    shown_default="",
+    help="What `MIGRATION_RUNNER=command` runs, e.g. `alembic upgrade head`. Split into words as a shell "
+    "does, but not given to one; for that write `sh -c '...'`.",
+    secret=True,
+)
+RETRY_EXITS = Variable[frozenset[int]](
+    names=("MIGRATION_RETRY_EXITS",),
+    parse=exit_codes,
+    default=frozenset({69, 75}),
+    shown_default="69,75",
+    help="Exit codes of a command or script that are worth another attempt.",
 )
 DIRECTORIES = Variable[tuple[str, ...] | None](
     names=("MIGRATIONS_DIR",),
@@ -337,6 +373,9 @@ OF_MIGRATIONS: tuple[Variable[Any], ...] = (
     DATABASE,
     REST_KEY,
     RUNNER,
+    USE_NODE,
+    COMMAND,
+    RETRY_EXITS,
     DIRECTORIES,
     SCHEMA,
     CHANGED_FILES,

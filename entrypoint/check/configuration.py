@@ -69,7 +69,11 @@ def migrations(seen: Facts) -> Iterator[Verdict]:
 
 def files(seen: Facts) -> Iterator[Verdict]:
     """Whether there is anything to migrate with."""
-    wanted = seen.settings.skip_reason is None
+    wanted, runner = seen.settings.skip_reason is None, seen.settings.runner
+    if runner != "direct":
+        # What a program needs only it knows; of scripts, some have places outside of these directories.
+        yield ok(f"MIGRATION_RUNNER={runner} decides what it needs")
+        return
     if not seen.directories:
         message = f"neither {' nor '.join(LOOKED_UP_DIRS)} is in {seen.cwd}"
         remedy = "COPY it into the image's WORKDIR, or set MIGRATIONS_DIR"

@@ -41,7 +41,12 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     """
     settings = session.settings
     dsn = settings.require_database()
-    found = files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    found = files.load(
+        settings.directories,
+        settings.environment,
+        chosen=settings.chosen,
+        names=files.names_for(settings.runner),
+    )
     last = naming.find(options.version, found.migrations)
     wanted = [one for one in found.migrations if one.version <= last.version]
     async with (

@@ -52,7 +52,12 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     """
     settings = session.settings
     dsn = settings.require_database()
-    found = files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    found = files.load(
+        settings.directories,
+        settings.environment,
+        chosen=settings.chosen,
+        names=files.names_for(settings.runner),
+    )
     wishes = [(wish, given) for wish in Wish for given in getattr(options, wish.replace("-", "_"))]
     # First a mere look: a wish that makes no sense mustn't create our tables, as an empty history of ours
     # tells `up` that no other tool's matters.

@@ -10,6 +10,7 @@ from migrator.migrate import meaning_of
 from migrator.output import write
 from migrator.plan import HistoryRow, is_changed
 from migrator.report import timestamp
+from migrator.settings import Settings
 
 if TYPE_CHECKING:
     import argparse
@@ -34,14 +35,14 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         MigratorError: It can't be done.
     """
     settings = session.settings
-    found = files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    found = _files(settings)
     dsn = settings.require_database()
     async with session.database(), session.open_store() as store:
         history = await store.history()
         holder = None if history is None else await store.holder()
         others = "" if history is not None else await _others(store)
-    rows = _rows(found.migrations, history or [])
-    pending = sum(row["state"] in ("pending", "half done") for row in rows)
+    rows = _rows(found.migrations, history or []) if found else []
+    pending = sum(row["state"] in ("pending", "half done") for row in rows) if found else None
     if options.json:
         document = {
             "database": str(dsn),
@@ -51,9 +52,12 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         }
         write(json.dumps(document, indent=2))
         return 0
+    if found is None:
+        write(f"what is applied and pending, only the program of {settings.runner} knows, on {dsn}")
     for row in rows:
         write(f"{row['state']:9} {row['executedAt'] or '':24} {row['filename']}")
-    write(f"{len(rows)} migrations, {pending} pending, on {dsn}")
+    if found is not None:
+        write(f"{len(rows)} migrations, {pending} pending, on {dsn}")
     if holder:
         write(f"{holder.name} has been migrating for {holder.held_s:.0f} s; `migrator unlock` tells more")
     if wrong := sum(row["state"] not in ("applied", "pending") for row in rows):
@@ -70,6 +74,15 @@ async def _others(store: Store) -> str:
     found = await look.sources(store.transport)
     whose = " and ".join(str(source) for source in found)
     return whose and f"this database was migrated by {whose}: `migrator adopt` takes that over"
+
+
+def _files(settings: Settings) -> files.Found | None:
+    """What there is to apply; None if only a program knows."""
+    if settings.runner == "direct":
+        return files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    from migrator.programs import choice, steps  # late: most start without it
+
+    return steps.load(settings) if choice.counts_files(settings) else None
 
 
 def _rows(migrations: tuple[files.Migration, ...], history: list[HistoryRow]) -> list[dict[str, Any]]:

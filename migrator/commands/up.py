@@ -54,6 +54,10 @@ async def run(session: Session, options: argparse.Namespace | None) -> int:
         MigratorError: It can't be done.
     """
     settings = session.settings
+    if settings.runner != "direct":
+        from migrator.programs import walk  # late: most start without it
+
+        return await walk.up(session)
     # Not there after --run, which is without a command.
     to = getattr(options, "to", None)
     if not settings.directories:

@@ -230,6 +230,12 @@ TINI, SHELL, OURS = (
         ("files", {"directories": (), "settings": settings(NODE_ENV="test")}, "ok", "neither"),
         (
             "files",
+            {"directories": (), "settings": settings(NODE_ENV="production", MIGRATION_COMMAND="x up")},
+            "ok",
+            "MIGRATION_RUNNER=command decides what it needs",
+        ),
+        (
+            "files",
             {"directories": (Directory(path="m", files=0, error=None),)},
             "warn",
             "m holds no .sql file",

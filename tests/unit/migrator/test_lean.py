@@ -20,6 +20,8 @@ LATE = [
     "migrator.cluster",
     "migrator.ledger",
     "migrator.foreign",
+    "migrator.programs",
+    "migrator.words",
     "importlib.resources",
     "tempfile",
     "rich",

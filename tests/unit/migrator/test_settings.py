@@ -115,6 +115,43 @@ def test_white_space_around_secrets_and_old_names_does_not_hide_them():
     )
 
     assert found.embedded
-    assert found.ignored_runner
+    assert found.runner == "shell"
     assert found.schema == "mine"
     assert {"k3y", "s3cret"} <= set(found.secrets)
+
+
+@pytest.mark.parametrize(
+    ("environ", "runner"),
+    [
+        ({}, "direct"),
+        ({"MIGRATION_RUNNER": "direct", "MIGRATION_COMMAND": "x"}, "direct"),
+        ({"MIGRATION_COMMAND": "alembic upgrade head"}, "command"),
+        ({"MIGRATION_RUNNER": "auto", "USE_NODE_MIGRATIONS": "false"}, "shell"),
+        ({"USE_NODE_MIGRATIONS": "true"}, "direct"),
+        ({"MIGRATION_RUNNER": "SHELL"}, "shell"),
+        ({"MIGRATION_RUNNER": "direct", "USE_NODE_MIGRATIONS": "0"}, "direct"),
+        ({"MIGRATION_RUNNER": "exec"}, "exec"),
+        ({"MIGRATION_RUNNER": "Exec: Mine "}, "exec:Mine"),
+    ],
+)
+def test_what_migrates(environ, runner):
+    assert settings(**environ).runner == runner
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"MIGRATION_RUNNER": "node"}, "must be one of auto, direct, shell, command, exec, or exec:NAME"),
+        ({"MIGRATION_RUNNER": "shell:x"}, "must be one of"),
+        ({"MIGRATION_RUNNER": "exec:"}, "must be one of"),
+        ({"MIGRATION_RUNNER": "command"}, "set MIGRATION_COMMAND, for instance to"),
+        ({"MIGRATION_RUNNER": "command", "MIGRATION_NICE": "x"}, "set MIGRATION_COMMAND, for instance to"),
+        ({"MIGRATION_COMMAND": "a | b"}, r"cannot use MIGRATION_COMMAND=\(hidden\): it has |"),
+        ({"USE_NODE_MIGRATIONS": "maybe"}, "must be true or false"),
+        ({"MIGRATION_RETRY_EXITS": "0"}, "must be exit codes from 1 to 255"),
+        ({"MIGRATION_RETRY_EXITS": "1,x"}, "must be exit codes from 1 to 255"),
+    ],
+)
+def test_a_runner_that_makes_no_sense_is_refused(environ, message):
+    with pytest.raises(ConfigError, match=message):
+        settings(**environ)

@@ -1,0 +1,21 @@
+"""What migrates, as several variables say it together. Pure; read by both packages."""
+
+from __future__ import annotations
+
+from migrator import env, variables
+
+
+def runner(read: env.Reader) -> str:
+    """What migrates, once `auto` has made up its mind."""
+    wanted, command = read.get(variables.RUNNER), read.get(variables.COMMAND)
+    if wanted == "auto":
+        if command:
+            return "command"
+        return "direct" if read.get(variables.USE_NODE) else "shell"
+    told = any(variables.COMMAND.names[0] in problem for problem in read.problems)
+    if wanted == "command" and not command and not told:
+        read.problems.append(
+            "cannot use MIGRATION_RUNNER=command without a command: set MIGRATION_COMMAND, "
+            'for instance to "alembic upgrade head"'
+        )
+    return wanted
