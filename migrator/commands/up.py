@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from migrator import log as logs
+from migrator.errors import ConfigError
 from migrator.migrate import Engine
 from migrator.output import write
 from migrator.report import MigrationPhase
@@ -55,6 +56,7 @@ async def run(session: Session, options: argparse.Namespace | None) -> int:
     """
     settings = session.settings
     if settings.runner != "direct":
+        _refuse_options(settings.runner, options)
         from migrator.programs import walk  # late: most start without it
 
         return await walk.up(session)
@@ -92,6 +94,17 @@ async def run(session: Session, options: argparse.Namespace | None) -> int:
     else:
         session.say(f"{done} applied, {total} in all, {f'{left} left' if left else 'nothing'} pending")
     return 0
+
+
+def _refuse_options(runner: str, options: argparse.Namespace | None) -> None:
+    """What only our own engine can do: who asks for a dry run mustn't get a real one."""
+    for name in ("dry_run", "to", "json"):
+        if getattr(options, name, None):
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(
+                f"cannot use {option} where MIGRATION_RUNNER is {runner}: only our own engine "
+                "(MIGRATION_RUNNER=direct) can do that; nothing was run"
+            )
 
 
 def _progress(session: Session) -> AbstractContextManager[Callable[[Report], None] | None]:

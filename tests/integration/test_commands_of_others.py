@@ -331,6 +331,15 @@ def test_a_migrator_inside_of_a_command_is_told_instead_of_waiting(database, tmp
     assert "cannot migrate inside of a migration" in done.stderr
 
 
+@pytest.mark.parametrize("option", [("--dry-run",), ("--to", "1"), ("--json",)], ids=lambda option: option[0])
+def test_who_asks_for_a_dry_run_gets_no_real_one(database, tmp_path, option):
+    done = migrate(database, tmp_path, "up", *option, command="touch ran")
+
+    assert done.returncode == 78
+    assert f"cannot use {option[0]} where MIGRATION_RUNNER is command" in reason(done)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_status_says_that_only_the_command_knows(database, tmp_path):
     plain = migrate(database, tmp_path, "status", command="true")
     as_json = migrate(database, tmp_path, "status", "--json", command="true")
