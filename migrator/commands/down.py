@@ -8,8 +8,8 @@ import json
 from typing import TYPE_CHECKING
 
 from migrator import lease as leases
-from migrator import migration as files
 from migrator import passage, undo
+from migrator.commands import known
 from migrator.errors import LeaseBusy
 from migrator.output import write
 from migrator.report import MigrationPhase
@@ -52,7 +52,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     """
     settings = session.settings
     settings.require_database()
-    found = files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    found = known.load(settings, "undo anything")
     undone: list[Step] = []
     try:
         async with session.database(), session.open_store() as store:

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from migrator import migration as files
 from migrator import passage
 from migrator import plan as plans
+from migrator.commands import known
 from migrator.errors import PlanError
 from migrator.migrate import meaning_of
 from migrator.parts import Parts
@@ -64,7 +64,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     """
     settings = session.settings
     dsn = settings.require_database()
-    found = files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    found = known.load(settings, "plan")
     if options.to is not None:
         plans.require(found.migrations, options.to)
     async with session.database(), session.open_store() as store:

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from migrator import migration as files
 from migrator import plan as plans
+from migrator.commands import known
 from migrator.errors import PlanError
 from migrator.migrate import meaning_of
 from migrator.plan import Kind
@@ -40,7 +40,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     """
     settings = session.settings
     dsn = settings.require_database()
-    found = files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    found = known.load(settings, "verify", takes_scripts=True)
     async with session.database(), session.open_store() as store:
         history = await store.history() or []
     findings = [

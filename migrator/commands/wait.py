@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from migrator import ledger
 from migrator import migration as files
 from migrator import plan as plans
+from migrator.commands import known
 from migrator.errors import LeaseBusy, Unavailable
 from migrator.migrate import FIRST_PAUSE_S, LAST_PAUSE_S, meaning_of
 from migrator.output import paragraph, write
@@ -55,7 +56,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     dsn = settings.require_database()
     migrations: tuple[files.Migration, ...] = ()
     if options.applied:
-        migrations = files.load(settings.directories, settings.environment, chosen=settings.chosen).migrations
+        migrations = known.load(settings, "wait for that", takes_scripts=True).migrations
     began_s = time.monotonic()
     pause_s = FIRST_PAUSE_S
     told = ""

@@ -12,7 +12,7 @@ import pytest
 from tests.support.faults import faulty_proxy
 from tests.support.pooler import running_pooler
 from tests.support.postgres import fetch, private_server
-from tests.support.processes import Entrypoint, app, log_lines
+from tests.support.processes import Entrypoint, app, log_lines, run_migrator
 from tests.support.programs import environment, is_gone, migrate, output, reason, script, start, written
 from tests.support.waiting import wait_until
 
@@ -409,3 +409,15 @@ def test_under_the_entrypoint_a_killed_migrator_leaves_nothing_and_is_tried_agai
 
     assert migrations["attempt"] == 2
     assert all(is_gone(pid) for pid in found)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["plan"], ["down"], ["verify"], ["wait", "--applied", "--timeout", "1"]],
+    ids=lambda one: one[0],
+)
+def test_a_command_that_only_the_tool_could_do_says_so(database, migrations, command):
+    done = run_migrator(database, migrations(), *command, MIGRATION_COMMAND="true")
+
+    assert done.returncode == 78
+    assert "MIGRATION_RUNNER is command here, and only the program that it runs could do that" in done.stderr

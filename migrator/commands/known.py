@@ -1,0 +1,32 @@
+"""The files that a command is about, where it isn't our own runner that applies them."""
+
+from __future__ import annotations
+
+from migrator import migration as files
+from migrator.errors import ConfigError
+from migrator.migration import Found
+from migrator.settings import Settings
+
+
+def load(settings: Settings, wanted: str, *, takes_scripts: bool = False) -> Found:
+    """The migrations of the directories.
+
+    Args:
+        settings: Which directories, and who applies what is in them.
+        wanted: What the command is to do, as a verb: "plan".
+        takes_scripts: It can do that for scripts as well.
+
+    Raises:
+        ConfigError: Only another program could do it.
+        PlanError: They can't be read.
+    """
+    if settings.runner == "direct":
+        return files.load(settings.directories, settings.environment, chosen=settings.chosen)
+    from migrator.programs import choice, steps  # late: most do without it
+
+    if takes_scripts and choice.counts_files(settings):
+        return steps.load(settings)
+    raise ConfigError(
+        f"cannot {wanted}: MIGRATION_RUNNER is {settings.runner} here, and only the program that it runs "
+        "could do that"
+    )
