@@ -245,6 +245,9 @@ async def connect(dsn: Dsn, application_name: str) -> AsyncIterator[DirectTransp
     connection, pooled = await _open(dsn, application_name)
     try:
         yield DirectTransport(connection, dsn, pooled=pooled)
+    except asyncio.CancelledError:
+        connection.terminate()  # whoever cancels has no time for manners
+        raise
     finally:
         try:
             # Not its own timeout: before that begins, it waits for a cancellation to be sent, for ever if
