@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from migrator import errors
 from migrator.connection import Connection, Sent
 from migrator.dsn import Dsn
 from migrator.errors import ConfigError, Crowded, MigratorError, Unavailable
+from migrator.keepalive import keep_alive
 from migrator.sql import Value
 from migrator.transport import DatabaseError, Ended, Row
 
@@ -33,9 +33,6 @@ _SESSION = {
     "statement_timeout": "0",
     "lock_timeout": "0",
 }
-# The same for us: seconds of silence, between probes, how many; milliseconds that what we sent may be on its
-# way.
-_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 15_000}
 # How long the server may take to confirm a rollback, in seconds.
 _ROLLBACK_S = 3.0
 _CLOSE_S = 1.0
@@ -307,20 +304,9 @@ async def _connect(dsn: Dsn, server_settings: dict[str, str]) -> Connection:
     except (*_BROKEN, ValueError) as error:
         raise _unreachable(dsn, error) from error
     assert isinstance(connected, Connection)
-    _keep_alive(connected)
-    return connected
-
-
-def _keep_alive(connection: Connection) -> None:
-    """Notice within seconds that the server's host is gone, also while a statement is awaited."""
     # asyncpg has no public way to it.
-    sock = connection._transport.get_extra_info("socket")  # noqa: SLF001
-    if sock is None or sock.family == socket.AF_UNIX:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        if hasattr(socket, name):  # Linux has them all
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    keep_alive(connected._transport.get_extra_info("socket"))  # noqa: SLF001
+    return connected
 
 
 def _refuse_role(dsn: Dsn) -> None:
