@@ -11,7 +11,10 @@ def runner(read: env.Reader) -> str:
     if wanted == "auto":
         if command:
             return "command"
-        return "direct" if read.get(variables.USE_NODE) else "shell"
+        if not read.get(variables.USE_NODE):
+            return "shell"
+        project = read.get(variables.REST_URL) and read.get(variables.REST_KEY)
+        return "rest" if project and not read.get(variables.DATABASE) else "direct"
     told = any(variables.COMMAND.names[0] in problem for problem in read.problems)
     if wanted == "command" and not command and not told:
         read.problems.append(

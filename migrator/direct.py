@@ -50,6 +50,8 @@ _BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 class DirectTransport:
     """One connection. It is never renewed behind the caller's back: a lease may depend on it."""
 
+    by_call = False
+
     def __init__(self, connection: Connection, dsn: Dsn, *, pooled: bool) -> None:
         """Use `connection`; `pooled` if a transaction pooler is at its other end."""
         self._connection = connection

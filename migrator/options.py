@@ -22,7 +22,7 @@ _COMMANDS = {
     "unlock": "show who holds the lock, and take it from the dead",
     "baseline": "record files as applied that needn't run any more",
     "adopt": "take over the history of another migration tool",
-    "install": "create our tables, or print the SQL",
+    "install": "create our tables and what the REST API needs, or print the SQL",
     "lint": "what in the files would stop or break the running app",
 }
 

@@ -10,7 +10,7 @@ from migrator import borrowed, errors, failure, locks, meaning, parts, script, s
 from migrator import migration as files
 from migrator.ahead import Ahead, Ready
 from migrator.attempts import Alone, Sent, Step, Whole
-from migrator.errors import LeaseLost, PlanError, Unavailable
+from migrator.errors import ConfigError, LeaseLost, PlanError, Unavailable
 from migrator.log import Log
 from migrator.messages import ROW_TIMEOUT_MS, Messages
 from migrator.migration import Migration, checksum, read_text
@@ -39,6 +39,9 @@ def meaning_of(migration: Migration) -> str | None:
 class SqlRunner:
     """Applies SQL files over a store's transport."""
 
+    # What is in between, for people.
+    through = "a transaction pooler"
+
     def __init__(
         self,
         store: Store,
@@ -51,7 +54,14 @@ class SqlRunner:
         """Apply to the database of `store`.
 
         `kind` is what is sent with each file, `passage` how it gets through.
+
+        Raises:
+            ConfigError: It can't be sent by calls of a function.
         """
+        if store.transport.by_call and kind is not Messages:
+            raise ConfigError(
+                "cannot undo or rehearse files over the REST API; set DIRECT_URL to a direct connection"
+            )
         self._store = store
         self._log = log
         self._care = care
@@ -89,7 +99,7 @@ class SqlRunner:
             alone = [one.first_line for one, way in understood.steps if way is not Way.IN_TRANSACTION]
             what = f"{alone[0]!r} can't" if alone else "it isn't to"
             raise PlanError(
-                f"cannot apply {migration.filename} through a transaction pooler: {what} "
+                f"cannot apply {migration.filename} through {self.through}: {what} "
                 "run in a transaction; set DIRECT_URL to a direct connection"
             )
         return replace(understood, meaning=meant)

@@ -15,14 +15,15 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 from typing import Any
 
-from migrator import direct, output, variables
-from migrator.direct import DirectTransport
+from migrator import output, variables
+from migrator.dsn import Dsn
 from migrator.errors import NOT_KNOWN, Crowded, MigratorError, Redactor, Unavailable
 from migrator.log import Log
 from migrator.migrate import Teller
 from migrator.report import MigrationPhase, Report, encode
 from migrator.settings import Settings
 from migrator.store import Store
+from migrator.transport import Transport
 
 _FIRST_KNOCK_S = 0.1
 _LAST_KNOCK_S = 1.0
@@ -47,6 +48,15 @@ class Session:
         self._signal = 0
         # An answer of the server was too long; asyncpg knows only that the connection is gone.
         self._out_of_memory = False
+        # Only the way that is taken is loaded, and here, where `__main__` tells if there is no memory for it.
+        if settings.rest is None:
+            from migrator import direct
+
+            self._is_loss: Callable[[object], bool] = direct.is_loss
+        else:
+            from migrator import rest
+
+            self._is_loss = rest.is_loss
 
     def run(self, command: Callable[[], Any]) -> int:
         """Run a coroutine function on uvloop; errors become messages and exit codes."""
@@ -95,14 +105,24 @@ class Session:
             advise = advise and self.settings.report_fd is None
             yield Store(await self._knock(stack, advise=advise), self.settings.schema)
 
-    async def _knock(self, stack: AsyncExitStack, *, advise: bool) -> DirectTransport:
+    def _connect(self) -> AbstractAsyncContextManager[Transport]:
+        """By the way that the settings ask for, whose module is loaded."""
+        place = self.settings.require_database()
+        if isinstance(place, Dsn):
+            from migrator import direct
+
+            return direct.connect(place, f"migrator/{self.holder}")
+        from migrator import rest
+
+        return rest.connect(place)
+
+    async def _knock(self, stack: AsyncExitStack, *, advise: bool) -> Transport:
         """Connect; again for a while, where somebody waits with us."""
-        dsn = self.settings.require_database()
         give_up_s = time.monotonic() + self.settings.connect_wait_s
         pause_s = _FIRST_KNOCK_S
         while True:
             try:
-                return await stack.enter_async_context(direct.connect(dsn, f"migrator/{self.holder}"))
+                return await stack.enter_async_context(self._connect())
             except Unavailable as error:
                 if isinstance(error, Crowded):
                     pause_s = _LAST_KNOCK_S
@@ -122,7 +142,7 @@ class Session:
         if isinstance(error, MemoryError):
             self._out_of_memory = True
             return
-        if direct.is_loss(error):  # whoever waits for the connection tells it
+        if self._is_loss(error):  # whoever waits for the connection tells it
             return
         self.log.error("loop.failed", reason=f"{context.get('message')}: {error!r}")
 

@@ -6,10 +6,14 @@ import os.path
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from migrator import choosing, dsn, env, variables
 from migrator.dsn import Dsn
 from migrator.errors import ConfigError, Redactor
+
+if TYPE_CHECKING:
+    from migrator.endpoint import Endpoint
 
 # How long to go on knocking at a database that isn't there yet, where a supervisor waits with us.
 SUPERVISED_CONNECT_WAIT_S = 15.0
@@ -25,7 +29,8 @@ class Settings:
     """What the migrator needs to know; see `migrator.variables` for names and defaults.
 
     Attributes:
-        database: Where to migrate; None if nothing says so.
+        database: Where to migrate; None if nothing says so, or `rest` does.
+        rest: Where to migrate over a REST API instead.
         embedded: The database is the private Postgres in `state_dir`.
         directories: Where the files are.
         chosen: Somebody named the directories, so they must exist.
@@ -39,6 +44,7 @@ class Settings:
     """
 
     database: Dsn | None
+    rest: Endpoint | None
     embedded: bool
     state_dir: str
     directories: tuple[Path, ...]
@@ -80,9 +86,13 @@ class Settings:
         lenient = env.Reader(environ, read_text)
         url_name, url = read.named(variables.DATABASE)
         state_dir = os.path.abspath(read.get(variables.STATE_DIR))
-        database = None
+        runner = choosing.runner(read)
+        database = rest = None
         try:
-            database = _database(url_name, url, state_dir)
+            if runner == "rest":
+                rest = _rest(read)
+            else:
+                database = _database(url_name, url, state_dir)
         except ConfigError as error:
             read.problems.append(str(error))
         chosen = read.get(variables.DIRECTORIES)
@@ -90,10 +100,12 @@ class Settings:
         # The supervisor's own are read too, so that one message names all that is wrong.
         for variable in variables.OF_MIGRATIONS:
             read.get(variable)
-        waits_for_nobody = read.get(variables.MODE) == "parallel" and database and not database.is_local
+        place = database or rest
+        waits_for_nobody = read.get(variables.MODE) == "parallel" and place and not place.is_local
         settings = cls(
             database=database,
-            embedded=url == "embedded",
+            rest=rest,
+            embedded=database is not None and url == "embedded",
             state_dir=state_dir,
             directories=_directories(chosen, is_directory),
             chosen=chosen is not None,
@@ -113,7 +125,7 @@ class Settings:
             log_level=lenient.get(variables.LOG_LEVEL),
             log_format=lenient.get(variables.LOG_FORMAT),
             log_output=lenient.get(variables.LOG_OUTPUT),
-            runner=choosing.runner(read),
+            runner=runner,
             complaints=tuple(lenient.problems),
             secrets=dsn.known_secrets(read, environ),
         )
@@ -126,20 +138,32 @@ class Settings:
         """Whether what is migrated looks like a Supabase project, by its host or by where its files lie."""
         host = self.database.place.split("/")[0] if self.database else ""
         in_project = any(one.absolute().parts[-2:] == ("supabase", "migrations") for one in self.directories)
-        return in_project or "supabase" in host
+        return in_project or "supabase" in host or self.rest is not None
 
-    def require_database(self) -> Dsn:
-        """The database.
+    def require_database(self) -> Dsn | Endpoint:
+        """Where to migrate.
 
         Raises:
             ConfigError: None is set.
         """
-        if self.database is None:
+        place = self.database or self.rest
+        if place is None:
             raise ConfigError(
                 "cannot migrate without a database: set SUPABASE_DB_URL, DIRECT_URL or DATABASE_URL to a "
-                "postgresql:// URL (a Supabase project URL and service key are not enough)"
+                "postgresql:// URL, or both SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY to those of a project"
             )
-        return self.database
+        return place
+
+    def require_url(self) -> Dsn:
+        """The database, for what needs a connection.
+
+        Raises:
+            ConfigError: None is set.
+        """
+        place = self.require_database()
+        if isinstance(place, Dsn):
+            return place
+        raise ConfigError(f"cannot do this over the REST API of {place}; set a database URL")
 
 
 def _max_blocking_ms(chosen: int | None, mode: str) -> int | None:
@@ -154,6 +178,22 @@ def _database(name: str | None, url: str | None, state_dir: str) -> Dsn | None:
     if url == "embedded":
         url = f"postgresql://postgres@/postgres?host={state_dir}/postgres"
     return dsn.parse(url, name)
+
+
+def _rest(read: env.Reader) -> Endpoint:
+    """The REST API."""
+    url_name, url = read.named(variables.REST_URL)
+    key_name, key = read.named(variables.REST_KEY)
+    if url is None or key is None or url_name is None or key_name is None:
+        missing = [
+            one.names for one, held in ((variables.REST_URL, url), (variables.REST_KEY, key)) if not held
+        ]
+        raise ConfigError(
+            f"cannot use MIGRATION_RUNNER=rest: set {' and '.join(' or '.join(names) for names in missing)}"
+        )
+    from migrator import endpoint  # late: 3 ms that a database URL spares
+
+    return endpoint.parse(url, url_name, key, key_name)
 
 
 def _directories(chosen: tuple[str, ...] | None, is_directory: Callable[[str], bool]) -> tuple[Path, ...]:

@@ -163,10 +163,14 @@ class Store:
         session, idle_s = rows[0]["session"], rows[0]["idle_s"]
         gone = session and idle_s is None
         if awaiting_s > ttl_s:
-            gone = gone or (idle_s > ttl_s if session else bool(await self._query("unfenced", **mine)))
+            gone = gone or (idle_s > ttl_s if session else await self.is_idle(lease))
         if gone:
             raise SessionGone("lost the connection to the database: nothing is at work at its other end")
         return True
+
+    async def is_idle(self, lease: Lease) -> bool:
+        """Whether no transaction of ours is at work."""
+        return bool(await self._query("unfenced", name=LOCK_NAME, token=lease.token, holder=lease.holder))
 
     async def release(self, lease: Lease) -> None:
         """Give the lease back; nothing happens if it isn't ours any more."""

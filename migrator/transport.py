@@ -59,6 +59,8 @@ class Transport(Protocol):
 
     # Each transaction may be on another server session: nothing of a session can be relied on.
     pooled: bool
+    # Each transaction is one call of a function: no statement begins or ends one, nor sets a role.
+    by_call: bool
     # The server process that the log-in named. A pooler names one that isn't the one who answers.
     session_pid: int
     # What became of the transaction of the last `execute` or `copy`, if that was cancelled.

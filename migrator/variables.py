@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 
-RUNNERS = ("auto", "direct", "shell", "command", "exec")
+RUNNERS = ("auto", "direct", "rest", "shell", "command", "exec")
 LOOKED_UP_DIRS = ("supabase/migrations", "migrations")
 
 
@@ -90,14 +90,15 @@ REST_URL = Variable[str | None](
     parse=optional_text,
     default=None,
     shown_default="",
-    help="The Supabase project. Not enough to migrate in this version: set a database URL.",
+    help="The Supabase project, like `https://abcdefgh.supabase.co`. With a service key it is a way to "
+    "migrate where no database URL is set: over its REST API.",
 )
 REST_KEY = Variable[str | None](
     names=("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEY"),
     parse=optional_text,
     default=None,
     shown_default="",
-    help="The Supabase service key. Read only so that it is masked wherever it might appear.",
+    help="The key for that: the secret key (`sb_secret_...`), or the legacy one of `service_role`.",
     secret=True,
 )
 RUNNER = Variable(
@@ -105,9 +106,11 @@ RUNNER = Variable(
     parse=_runner,
     default="auto",
     shown_default="auto",
-    help="What migrates: `direct` applies the SQL files itself; `shell` runs scripts, the Supabase CLI or "
-    "psql; `command` runs `MIGRATION_COMMAND`; `exec` or `exec:NAME` a plug-in in Python. `auto` is "
-    "`command` where that is set, `shell` with `USE_NODE_MIGRATIONS=false`, else `direct`.",
+    help="What migrates: `direct` applies the SQL files itself, by the database URL; `rest` does so by the "
+    "REST API of a Supabase project; `shell` runs scripts, the Supabase CLI or psql; `command` runs "
+    "`MIGRATION_COMMAND`; `exec` or `exec:NAME` a plug-in in Python. `auto` is `command` where that is set, "
+    "`shell` with `USE_NODE_MIGRATIONS=false`, `rest` where a project's URL and key are set and no "
+    "database URL, else `direct`.",
 )
 USE_NODE = Variable(
     names=("USE_NODE_MIGRATIONS",),

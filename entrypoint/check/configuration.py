@@ -70,7 +70,7 @@ def migrations(seen: Facts) -> Iterator[Verdict]:
 def files(seen: Facts) -> Iterator[Verdict]:
     """Whether there is anything to migrate with."""
     wanted, runner = seen.settings.skip_reason is None, seen.settings.runner
-    if runner != "direct":
+    if runner not in ("direct", "rest"):
         # What a program needs only it knows; of scripts, some have places outside of these directories.
         yield ok(f"MIGRATION_RUNNER={runner} decides what it needs")
         return
@@ -110,5 +110,5 @@ def database(seen: Facts) -> Iterator[Verdict]:
     elif seen.database_name is not None:
         yield fail(f"{seen.database_name} is no database URL", "correct it; `settings` says what is wrong")
     else:
-        message = "no database is set (a Supabase project URL and key are not enough)"
+        message = "no database is set"
         yield fail(message, "set DATABASE_URL to a postgresql:// URL") if wanted else ok(message)

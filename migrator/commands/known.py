@@ -20,7 +20,7 @@ def load(settings: Settings, wanted: str, *, takes_scripts: bool = False) -> Fou
         ConfigError: Only another program could do it.
         PlanError: They can't be read.
     """
-    if settings.runner == "direct":
+    if settings.runner in ("direct", "rest"):
         return files.load(settings.directories, settings.environment, chosen=settings.chosen)
     from migrator.programs import choice, steps  # late: most do without it
 

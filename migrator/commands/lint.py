@@ -69,7 +69,9 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     chosen = list(options.files)
     facts: Facts | None = None
     # The private Postgres would have to be made first, and a look changes nothing.
-    use_database = settings.database is not None and not settings.embedded and not options.offline
+    use_database = (
+        (settings.database or settings.rest) is not None and not settings.embedded and not options.offline
+    )
     if use_database:
         try:
             async with session.open_store() as store:

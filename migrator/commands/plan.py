@@ -10,7 +10,7 @@ from migrator import passage
 from migrator import plan as plans
 from migrator.commands import known
 from migrator.errors import PlanError
-from migrator.migrate import meaning_of
+from migrator.migrate import meaning_of, runner_for
 from migrator.parts import Parts
 from migrator.runners import SqlRunner
 from migrator.statements import Way
@@ -71,7 +71,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         history = await store.history() or []
         plan, refused = _make(found.migrations, history, session)
         plan = plan if options.to is None else plan.up_to(options.to)
-        runner = SqlRunner(store, session.log, passage.care(settings, session.open_store))
+        runner = runner_for(store, session.log, passage.care(settings, session.open_store))
         begun = {row.version: row.statements_done or 0 for row in history}
         entries = [await _entry(runner, one, begun.get(one.version, 0)) for one in plan.pending]
     refused = refused or next((PlanError(one.refused) for one in entries if one.refused), None)

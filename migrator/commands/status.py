@@ -78,7 +78,7 @@ async def _others(store: Store) -> str:
 
 def _files(settings: Settings) -> files.Found | None:
     """What there is to apply; None if only a program knows."""
-    if settings.runner == "direct":
+    if settings.runner in ("direct", "rest"):
         return files.load(settings.directories, settings.environment, chosen=settings.chosen)
     from migrator.programs import choice, steps  # late: most start without it
 

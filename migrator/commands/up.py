@@ -55,7 +55,7 @@ async def run(session: Session, options: argparse.Namespace | None) -> int:
         MigratorError: It can't be done.
     """
     settings = session.settings
-    if settings.runner != "direct":
+    if settings.runner not in ("direct", "rest"):
         _refuse_options(settings.runner, options)
         from migrator.programs import walk  # late: most start without it
 

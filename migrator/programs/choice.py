@@ -124,7 +124,7 @@ def _find_cli(of_session: Settings, settings: ProgramSettings) -> str | None:
 
 async def _push(held: Held, cli: str) -> Program:
     """`supabase db push`, in the words of its version."""
-    settings, dsn = held.settings, held.session.settings.require_database()
+    settings, dsn = held.settings, held.session.settings.require_url()
     variables = {**settings.libpq, "SUPABASE_TELEMETRY_DISABLED": "1"}
     if settings.memory_bytes is not None and settings.memory_bytes < supabase.NEEDS_BYTES:
         mib = 1024 * 1024

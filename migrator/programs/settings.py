@@ -55,7 +55,7 @@ class ProgramSettings:
                 "cannot migrate inside of a migration: this program is run by MIGRATION_RUNNER="
                 f"{settings.runner}, which holds the migration lock; take the migrator out of it"
             )
-        dsn = settings.require_database()
+        dsn = settings.require_url()
         read = env.Reader(environ, read_text)
         url = dsn.url if settings.embedded else read.get(variables.DATABASE) or dsn.url
         memory = environ.get("MIGRATOR_MEMORY_LIMIT", "")

@@ -61,6 +61,11 @@ def install(schema: str, lock_key: int) -> str:
     return whole.replace("{schema}", identifier(schema)).replace(":lock_key", literal(lock_key))
 
 
+def rest_install(schema: str) -> str:
+    """The message that creates the functions through which a REST API lets us in."""
+    return _read("rest_install.sql").replace("{schema}", identifier(schema))
+
+
 def literal(value: Value) -> str:
     """The value in SQL, whatever standard_conforming_strings is set to, also within dollar quotes."""
     match value:

@@ -194,13 +194,14 @@ select t.oid::int8 as oid, s.nspname as schema_name, c.relname as table_name, t.
   left join pg_prepared_xacts as x on x.transaction = own.transactionid
  order by t.oid, h.pid;
 
--- waiting(label): who waits for what is at work under that label, and for what; and whether it waits itself.
+-- waiting(label): who waits for what is at work under that label, and for what; and whether it waits itself. Over a
+-- REST API the label is its application_name.
 select w.pid, m.pid as ours, l.locktype, l.relation::regclass::text as table_name, l.mode
   from pg_stat_activity as m
   join pg_stat_activity as w on w.wait_event_type = 'Lock' and (w.pid = m.pid or m.pid = any (pg_blocking_pids(w.pid)))
   left join pg_locks as l on l.pid = w.pid and not l.granted
- where m.datname = current_database() and m.usename = current_user and m.state = 'active'
-   and m.pid <> pg_backend_pid() and starts_with(m.query, :label);
+ where m.datname = current_database() and m.state = 'active' and m.pid <> pg_backend_pid()
+   and (m.usename = current_user and starts_with(m.query, :label) or m.application_name = :label);
 
 -- end_idle(pid, idle_s): end a session that does nothing in its transaction, if it does so still.
 select pg_terminate_backend(pid) as ended

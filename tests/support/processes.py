@@ -32,12 +32,30 @@ def run_migrator(
     url: str, directory: Path | str, *arguments: str, **extra: str
 ) -> subprocess.CompletedProcess[str]:
     """`python -m migrator`, to its end."""
+    return run_migrator_by({"DATABASE_URL": url}, directory, *arguments, **extra)
+
+
+def run_migrator_by(
+    env: Mapping[str, str], directory: Path | str, *arguments: str, **extra: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m migrator`, to its end; `env` names the way to the database."""
     return subprocess.run(
         [sys.executable, "-m", "migrator", *(arguments or ("up",))],
-        env=clean_env(DATABASE_URL=url, MIGRATIONS_DIR=str(directory), **extra),
+        env=clean_env(MIGRATIONS_DIR=str(directory), **{**env, **extra}),
         capture_output=True,
         text=True,
         timeout=60,
+    )
+
+
+def start_migrator_by(env: Mapping[str, str], directory: Path | str, **extra: str) -> subprocess.Popen[str]:
+    """`python -m migrator up`, running; `env` names the way to the database."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "migrator", "up"],
+        env=clean_env(MIGRATIONS_DIR=str(directory), **{**env, **extra}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

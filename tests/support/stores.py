@@ -1,15 +1,16 @@
 """Stores and sessions over real connections, for tests that look inside one process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import asyncpg
 
-from migrator import direct, dsn
+from migrator import direct, dsn, endpoint, rest, rest_install
 from migrator.gate import Restraint
 from migrator.log import Log, configure
+from migrator.migrate import runner_for
 from migrator.migration import Migration, checksum
 from migrator.passage import Care
 from migrator.runners import SqlRunner
@@ -22,6 +23,24 @@ async def store_on(url: str, *, schema: str = "migrator", pooled: bool = False) 
     async with direct.connect(dsn.parse(url, "DATABASE_URL"), "migrator/test") as transport:
         transport.pooled = transport.pooled or pooled
         yield Store(transport, schema)
+
+
+@asynccontextmanager
+async def store_over(env: Mapping[str, str], *, schema: str = "migrator") -> AsyncIterator[Store]:
+    """A store over the way that the variables in `env` name, as the migrator takes it."""
+    if "DATABASE_URL" in env:
+        async with store_on(env["DATABASE_URL"], schema=schema) as store:
+            yield store
+        return
+    found = endpoint.parse(env["SUPABASE_URL"], "URL", env["SUPABASE_SERVICE_ROLE_KEY"], "KEY")
+    async with rest.connect(found) as transport:
+        yield Store(transport, schema)
+
+
+async def install_for_rest(url: str, *, schema: str = "migrator") -> list[str]:
+    """Our tables and functions, as `migrator install --rest` makes them."""
+    async with store_on(url, schema=schema) as store:
+        return await rest_install.install(store)
 
 
 @asynccontextmanager
@@ -61,5 +80,10 @@ def quiet_log() -> Log:
 
 def runner_on(store: Store, url: str) -> SqlRunner:
     """A runner for code that looks inside one process."""
-    care = Care(restraint=Restraint(), open_store=lambda: store_on(url), tell=lambda _reason: None)
-    return SqlRunner(store, quiet_log(), care)
+    return runner_over(store, {"DATABASE_URL": url})
+
+
+def runner_over(store: Store, env: Mapping[str, str]) -> SqlRunner:
+    """The same, by the way that the variables in `env` name."""
+    care = Care(restraint=Restraint(), open_store=lambda: store_over(env), tell=lambda _reason: None)
+    return runner_for(store, quiet_log(), care)

@@ -39,6 +39,50 @@ def test_no_database_is_an_error_only_when_one_is_needed():
         settings(NEXT_PUBLIC_SUPABASE_URL="https://x.supabase.co").require_database()
 
 
+PROJECT = {"NEXT_PUBLIC_SUPABASE_URL": "https://x.supabase.co", "SUPABASE_SERVICE_ROLE_KEY": "sb_secret_k3y"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "place"),
+    [
+        (PROJECT, "x.supabase.co:443"),
+        (
+            {"SUPABASE_URL": "https://y.supabase.co", "SUPABASE_SECRET_KEY": "sb_secret_k"},
+            "y.supabase.co:443",
+        ),
+        ({**PROJECT, "DATABASE_URL": URL}, "h/d"),
+        ({**PROJECT, "DATABASE_URL": URL, "MIGRATION_RUNNER": "direct"}, "h/d"),
+        ({**PROJECT, "DATABASE_URL": URL, "MIGRATION_RUNNER": "rest"}, "x.supabase.co:443"),
+        ({**PROJECT, "DATABASE_URL": "embedded", "MIGRATION_RUNNER": "rest"}, "x.supabase.co:443"),
+    ],
+    ids=["project", "other names", "a database URL wins", "direct", "rest", "rest and embedded"],
+)
+def test_a_project_is_the_way_where_no_database_url_is_set_or_it_is_asked_for(environ, place):
+    found = settings(**environ)
+
+    assert str(found.require_database()) == place
+    assert (found.rest is None) is (found.database is not None)
+    assert not found.embedded
+
+
+@pytest.mark.parametrize(
+    ("environ", "missing"),
+    [
+        ({}, "set NEXT_PUBLIC_SUPABASE_URL or SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY or"),
+        ({"SUPABASE_URL": "https://x"}, "set SUPABASE_SERVICE_ROLE_KEY or SUPABASE_SECRET_KEY$"),
+        ({"SUPABASE_SECRET_KEY": "k"}, "set NEXT_PUBLIC_SUPABASE_URL or SUPABASE_URL$"),
+    ],
+)
+def test_rest_without_url_or_key_is_an_error_that_names_what_is_missing(environ, missing):
+    with pytest.raises(ConfigError, match=f"^cannot use MIGRATION_RUNNER=rest: {missing}"):
+        settings(MIGRATION_RUNNER="rest", **environ)
+
+
+def test_direct_without_a_database_url_does_not_fall_back_to_the_project():
+    with pytest.raises(ConfigError, match="cannot migrate without a database"):
+        settings(MIGRATION_RUNNER="direct", **PROJECT).require_database()
+
+
 @pytest.mark.parametrize(
     ("there", "environ", "directories"),
     [
