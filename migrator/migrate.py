@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -99,6 +99,7 @@ class _Run:
         in_doubt: The migration that was at work then.
         sent_ahead: Those that were on their way behind it.
         waits_for: What was pending when somebody else was found at it.
+        has_cli: The database may have a history of the Supabase CLI.
     """
 
     migrations: tuple[Migration, ...]
@@ -112,6 +113,7 @@ class _Run:
     in_doubt: str | None = None
     sent_ahead: tuple[str, ...] = ()
     waits_for: Plan | None = None
+    has_cli: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +173,14 @@ class Engine:
                     self._tell_waiting(run.waits_for, holder)
                     return False
             history = await store.history()
-            plan = self._plan(run.migrations, history or [])
+            run.has_cli = True
+            plan = await self._plan(store, run, history or [])
             run.met, run.lost, run.waits_for = True, None, None
             self._warn([text for text in plan.warnings if text not in run.warned])
             run.warned.update(plan.warnings)
             if not plan.pending:
+                if history:
+                    await self._mirror(store)
                 self._settle(run, plan)
                 self.tell(MigrationPhase.COMPLETED, applied=plan.applied, pending=plan.held)
                 return True
@@ -199,7 +204,10 @@ class Engine:
 
         # While the server is at it: 10 ms.
         asyncio.get_running_loop().call_soon(_load_runner)
-        await look.refuse_foreign(store.transport)
+        from migrator.supabase_history import HEARD
+
+        hears = self.settings.supabase_history != "off"
+        await look.refuse_foreign(store.transport, HEARD if hears else ())
         try:
             await store.install(tries=1)
         except LeaseBusy:
@@ -255,8 +263,9 @@ class Engine:
         ):
             # Again, under the lease: what was pending may have been applied in between.
             history = await store.history() or []
-            plan = self._plan(run.migrations, history)
+            plan = await self._plan(store, run, history)
             self._settle(run, plan)
+            await self._mirror(store)  # first, so that it isn't refused when something has been applied
             begun = {row.version: row for row in history}
             care = passage.care(self.settings, self.open_store, self._tell_blocked, is_first=not history)
             runner = runner_for(store, self.log, care)
@@ -281,7 +290,8 @@ class Engine:
                     pending=len(plan.pending) - number + plan.held,
                     current=migration.filename,
                 )
-                following = plan.pending[number + 1 :]
+                # Nothing else can be sent while files are on their way.
+                following = () if self._mirrors else plan.pending[number + 1 :]
                 try:
                     await self._apply(
                         runner, store, migration, lease, begun.get(migration.version), following=following
@@ -289,6 +299,7 @@ class Engine:
                 except Unavailable:
                     run.sent_ahead = runner.sent_ahead
                     raise
+                await self._mirror(store)
                 run.done += 1
             self.tell(MigrationPhase.COMPLETED, applied=plan.applied + len(plan.pending), pending=plan.held)
 
@@ -350,15 +361,38 @@ class Engine:
             duration_ms=int((time.monotonic() - began_s) * 1000),
         )
 
-    def _plan(self, migrations: tuple[Migration, ...], history: list[HistoryRow]) -> Plan:
+    async def _plan(self, store: Store, run: _Run, history: list[HistoryRow]) -> Plan:
+        """What is to be done; the Supabase CLI's history is asked only if ours doesn't know all files."""
+        elsewhere: Collection[str] = ()
+        ours = {row.version for row in history}
+        unknown = any(one.version not in ours for one in run.migrations)
+        if unknown and run.has_cli and self.settings.supabase_history != "off":
+            from migrator import supabase_history  # late: nothing to do is the usual case
+
+            known = await supabase_history.versions(store)
+            run.has_cli = known is not None
+            elsewhere = known or ()
         plan = plans.make(
-            migrations,
+            run.migrations,
             history,
             refuse_changed=self.settings.changed_files == "refuse",
             meaning=meaning_of,
             out_of_order=self.settings.out_of_order,
+            elsewhere=elsewhere,
         )
         return plan if self.to is None else plan.up_to(self.to)
+
+    @property
+    def _mirrors(self) -> bool:
+        """What we apply is to be on the Supabase CLI's record."""
+        return self.settings.supabase_history == "sync"
+
+    async def _mirror(self, store: Store) -> None:
+        """Have it there."""
+        if self._mirrors:
+            from migrator import supabase_history  # late, as above
+
+            await supabase_history.mirror(store)
 
     def _tell_blocked(self, reason: str | None) -> None:
         """For whom a migration waits; None: it goes on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -95,6 +95,7 @@ def make(
     refuse_changed: bool,
     meaning: Meaning,
     out_of_order: str = "warn",
+    elsewhere: Collection[str] = (),
 ) -> Plan:
     """Compare the files with the history, by version: a renamed file is still the same migration.
 
@@ -105,6 +106,7 @@ def make(
         meaning: Asked only about files whose plain checksum isn't that on record.
         out_of_order: What to do about a pending file that is older than an applied one: `allow`, `warn`
             or `refuse`.
+        elsewhere: Versions that another tool's history has; what is on our own record comes before that.
 
     Raises:
         PlanError: An applied file was edited or a pending one comes late (if that is refused), or one was
@@ -117,7 +119,7 @@ def make(
     for migration in migrations:
         row = rows.get(migration.version)
         if row is None:
-            pending.append(migration)
+            (applied if migration.version in elsewhere else pending).append(migration)
         elif not row.finished:
             stuck = _stuck(migration, row, meaning)
             if stuck is not None:

@@ -55,6 +55,7 @@ class Settings:
     hazards: str
     out_of_order: str
     rollback_on_failure: bool
+    supabase_history: str
     lease_ttl_s: float
     freeze_budget_ms: int
     max_blocking_ms: int | None
@@ -115,6 +116,7 @@ class Settings:
             hazards=read.get(variables.HAZARDS),
             out_of_order=read.get(variables.OUT_OF_ORDER),
             rollback_on_failure=read.get(variables.ROLLBACK_ON_FAILURE),
+            supabase_history=read.get(variables.SUPABASE_HISTORY),
             lease_ttl_s=read.get(variables.LEASE_TTL),
             freeze_budget_ms=read.get(variables.FREEZE_BUDGET),
             max_blocking_ms=_max_blocking_ms(read.get(variables.MAX_BLOCKING), read.get(variables.MODE)),

@@ -83,7 +83,7 @@ class Store:
         except DatabaseError as error:
             if error.sqlstate in _NO_SUCH_TABLE:
                 return None
-            raise _translated(error, "read the history") from error
+            raise translated(error, "read the history") from error
         return [
             HistoryRow(
                 version=row["version"],
@@ -109,7 +109,7 @@ class Store:
                 await self.transport.execute(sql.install(self.schema, self.lock_key))
             except DatabaseError as error:
                 if error.sqlstate not in _INSTALL_RACES:
-                    raise _translated(error, f"create our tables in schema {self.schema}") from error
+                    raise translated(error, f"create our tables in schema {self.schema}") from error
                 await asyncio.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - no secret
             else:
                 return
@@ -267,7 +267,7 @@ class Store:
         try:
             return await self.transport.fetch(found.query(self.schema), *arguments)
         except DatabaseError as error:
-            raise _translated(error, wanted) from error
+            raise translated(error, wanted) from error
 
 
 def lock_key_of(schema: str) -> int:
@@ -276,7 +276,8 @@ def lock_key_of(schema: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def _translated(error: DatabaseError, wanted: str) -> MigratorError:
+def translated(error: DatabaseError, wanted: str) -> MigratorError:
+    """The error to end with where the server refused something of ours."""
     kind = errors.from_sqlstate(error.sqlstate)
     if error.sqlstate == "42501":
         kind = errors.ConfigError

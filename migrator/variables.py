@@ -179,6 +179,14 @@ ROLLBACK_ON_FAILURE = Variable(
     shown_default="false",
     help="`true`: if a file fails, what the same run applied before it is undone by its `.down.sql` files.",
 )
+SUPABASE_HISTORY = Variable(
+    names=("MIGRATION_SUPABASE_HISTORY",),
+    parse=choice("read", "sync", "off"),
+    default="read",
+    shown_default="read",
+    help="The Supabase CLI's own history (`supabase_migrations.schema_migrations`): with `read` what is "
+    "there counts as applied; with `sync` what we apply appears there, too.",
+)
 MODE = Variable(
     names=("MIGRATION_MODE",),
     parse=choice("parallel", "gate", "only"),
@@ -385,6 +393,7 @@ OF_MIGRATIONS: tuple[Variable[Any], ...] = (
     HAZARDS,
     OUT_OF_ORDER,
     ROLLBACK_ON_FAILURE,
+    SUPABASE_HISTORY,
     MODE,
     TIMEOUT,
     RETRY_COUNT,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from migrator import passage
+from migrator import passage, supabase_history
 from migrator import plan as plans
 from migrator.commands import known
 from migrator.errors import PlanError
@@ -69,7 +70,10 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         plans.require(found.migrations, options.to)
     async with session.database(), session.open_store() as store:
         history = await store.history() or []
-        plan, refused = _make(found.migrations, history, session)
+        elsewhere = None
+        if settings.supabase_history != "off":
+            elsewhere = await supabase_history.versions(store)
+        plan, refused = _make(found.migrations, history, session, elsewhere or ())
         plan = plan if options.to is None else plan.up_to(options.to)
         runner = runner_for(store, session.log, passage.care(settings, session.open_store))
         begun = {row.version: row.statements_done or 0 for row in history}
@@ -94,9 +98,12 @@ async def run(session: Session, options: argparse.Namespace) -> int:
 
 
 def _make(
-    migrations: tuple[Migration, ...], history: list[HistoryRow], session: Session
+    migrations: tuple[Migration, ...],
+    history: list[HistoryRow],
+    session: Session,
+    elsewhere: Collection[str],
 ) -> tuple[Plan, PlanError | None]:
-    """The plan, and what keeps `up` from following it.
+    """The plan, and what keeps `up` from following it; `elsewhere`: see `plan.make`.
 
     Raises:
         PlanError: There is no plan at all.
@@ -110,9 +117,11 @@ def _make(
             refuse_changed=refuse_changed,
             meaning=meaning_of,
             out_of_order=settings.out_of_order,
+            elsewhere=elsewhere,
         )
     except PlanError as error:
-        return plans.make(migrations, history, refuse_changed=False, meaning=meaning_of), error
+        made = plans.make(migrations, history, refuse_changed=False, meaning=meaning_of, elsewhere=elsewhere)
+        return made, error
     return plan, None
 
 

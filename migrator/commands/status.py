@@ -6,14 +6,17 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from migrator import migration as files
+from migrator import supabase_history
 from migrator.migrate import meaning_of
 from migrator.output import write
 from migrator.plan import HistoryRow, is_changed
 from migrator.report import timestamp
 from migrator.settings import Settings
+from migrator.supabase_history import HEARD
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Collection
 
     from migrator.session import Session
     from migrator.store import Store
@@ -40,8 +43,12 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     async with session.database(), session.open_store() as store:
         history = await store.history()
         holder = None if history is None else await store.holder()
-        others = "" if history is not None else await _others(store)
-    rows = _rows(found.migrations, history or []) if found else []
+        heard = HEARD if settings.supabase_history != "off" else ()
+        others = "" if history is not None else await _others(store, heard)
+        elsewhere = None
+        if settings.supabase_history != "off":
+            elsewhere = await supabase_history.versions(store)
+    rows = _rows(found.migrations, history or [], elsewhere or frozenset()) if found else []
     pending = sum(row["state"] in ("pending", "half done") for row in rows) if found else None
     if options.json:
         document = {
@@ -67,11 +74,11 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     return 0
 
 
-async def _others(store: Store) -> str:
-    """What to say of other tools that have migrated this database; empty if none has."""
+async def _others(store: Store, heard: Collection[str]) -> str:
+    """What to say of other tools than those `heard` that have migrated this database; empty if none has."""
     from migrator.foreign import look  # late: only where ours hasn't yet
 
-    found = await look.sources(store.transport)
+    found = [one for one in await look.sources(store.transport) if one.tool.name not in heard]
     whose = " and ".join(str(source) for source in found)
     return whose and f"this database was migrated by {whose}: `migrator adopt` takes that over"
 
@@ -85,12 +92,14 @@ def _files(settings: Settings) -> files.Found | None:
     return steps.load(settings) if choice.counts_files(settings) else None
 
 
-def _rows(migrations: tuple[files.Migration, ...], history: list[HistoryRow]) -> list[dict[str, Any]]:
+def _rows(
+    migrations: tuple[files.Migration, ...], history: list[HistoryRow], elsewhere: frozenset[str]
+) -> list[dict[str, Any]]:
     rows = {row.version: row for row in history}
     listed = []
     for migration in migrations:
         row = rows.pop(migration.version, None)
-        state = "pending"
+        state = "applied" if migration.version in elsewhere else "pending"
         if row is not None:
             state = "applied" if row.finished else "half done"
             if row.finished and is_changed(migration, row, meaning_of):

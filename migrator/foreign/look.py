@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,14 +60,14 @@ async def sources(
     return [source for source in read if source.entries]
 
 
-async def refuse_foreign(transport: Transport) -> None:
-    """Don't begin an empty history of ours in a database that another tool has migrated.
+async def refuse_foreign(transport: Transport, heard: Collection[str] = ()) -> None:
+    """Don't begin an empty history of ours in a database that another tool than those `heard` has migrated.
 
     Raises:
         PlanError: One has.
         MigratorError: That can't be found out.
     """
-    found = await sources(transport)
+    found = [source for source in await sources(transport) if source.tool.name not in heard]
     if found:
         whose = " and ".join(str(source) for source in found)
         raise PlanError(

@@ -214,3 +214,24 @@ def test_all_that_is_odd_is_found_whatever_else_is(history, found):
 
     assert [(finding.kind, finding.filename) for finding in made] == found
     assert all(finding.filename in finding.text for finding in made)
+
+
+@pytest.mark.parametrize(
+    ("history", "elsewhere", "pending", "applied"),
+    [
+        pytest.param([], {"1"}, [B, C], 1, id="it counts as applied"),
+        pytest.param([row("1_a.sql", "sha256:a")], {"1", "2"}, [C], 2, id="beside ours"),
+        pytest.param([], {"1", "2", "3", "9"}, [], 3, id="what we have no file for isn't counted"),
+        pytest.param(
+            [row("2_b.sql", finished=False, statements_done=1)],
+            {"1", "2"},
+            [B, C],
+            1,
+            id="what is half done on our record stays so",
+        ),
+    ],
+)
+def test_another_tools_history_is_heard(history, elsewhere, pending, applied):
+    made = plan.make([A, B, C], history, refuse_changed=True, meaning=lambda _one: None, elsewhere=elsewhere)
+
+    assert (made.pending, made.applied) == (tuple(pending), applied)
