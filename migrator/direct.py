@@ -15,7 +15,7 @@ import asyncpg
 
 from migrator import errors
 from migrator.connection import Connection, Sent
-from migrator.dsn import Dsn
+from migrator.dsn import Dsn, Kind
 from migrator.errors import ConfigError, Crowded, MigratorError, Unavailable
 from migrator.keepalive import keep_alive
 from migrator.sql import Value
@@ -243,7 +243,11 @@ async def connect(dsn: Dsn, application_name: str) -> AsyncIterator[DirectTransp
     """
     connection, pooled = await _open(dsn, application_name)
     try:
-        yield DirectTransport(connection, dsn, pooled=pooled)
+        transport = DirectTransport(connection, dsn, pooled=pooled)
+        if dsn.kind is Kind.SESSION_POOLER and not pooled:
+            # Its log-in may name a process that isn't the one who answers; here it is the same one each time.
+            transport.session_pid = (await transport.fetch("select pg_backend_pid() as pid"))[0]["pid"]
+        yield transport
     except asyncio.CancelledError:
         connection.terminate()  # whoever cancels has no time for manners
         raise
@@ -304,6 +308,11 @@ async def _connect(dsn: Dsn, server_settings: dict[str, str]) -> Connection:
             "check host, port and network"
         ) from error
     except (*_BROKEN, ValueError) as error:
+        from migrator import reach  # late: it went wrong
+
+        told = await reach.without_ipv6(dsn.hosts, error) if isinstance(error, OSError) else None
+        if told is not None:
+            raise Unavailable(f"cannot reach the database at {dsn.place}: {told}") from error
         raise _unreachable(dsn, error) from error
     assert isinstance(connected, Connection)
     # asyncpg has no public way to it.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from migrator import env, variables
 from migrator.errors import ConfigError
 
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
-_POOLER_PORT = 6543  # Supavisor in transaction mode
+_POOLER_PORT = 6543  # Supavisor in transaction mode; in front of a project's own host, PgBouncer
+_SUPAVISOR = ".pooler.supabase.com"
 
 # Understood by asyncpg itself.
 _KEPT = frozenset(
@@ -50,6 +52,14 @@ _MAX_CONNECT_TIMEOUT_S = 3600
 _HOST = re.compile(r"/.*|\[[0-9a-fA-F:.%]+\]|[^/\[\]:@\s]+(:\d{1,5})?")
 
 
+class Kind(StrEnum):
+    """What a URL leads to, as far as it says so itself."""
+
+    DIRECT = "direct"
+    SESSION_POOLER = "session pooler"
+    TRANSACTION_POOLER = "transaction pooler"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dsn:
     """Where the database is. Its text form names host and database, not the login.
@@ -57,7 +67,8 @@ class Dsn:
     Attributes:
         url: For asyncpg; holds the password.
         place: "host:port/database", for people.
-        pooled: The URL says that a transaction pooler answers.
+        hosts: Their names or addresses; none if it is a socket.
+        kind: What answers there.
         system_ca: Verify the server against the system's certificates.
         connect_timeout_s: For one attempt to connect.
         server_settings: What the session, or each transaction through a pooler, is to have set.
@@ -67,12 +78,18 @@ class Dsn:
 
     url: str = field(repr=False)
     place: str
-    pooled: bool
+    hosts: tuple[str, ...]
+    kind: Kind
     system_ca: bool
     connect_timeout_s: float
     files: tuple[str, ...]
     server_settings: Mapping[str, str]
     ignored: tuple[str, ...]
+
+    @property
+    def pooled(self) -> bool:
+        """The URL says that a transaction pooler answers."""
+        return self.kind is Kind.TRANSACTION_POOLER
 
     @property
     def is_local(self) -> bool:
@@ -113,7 +130,9 @@ def parse(url: str, name: str) -> Dsn:
     if problems:
         raise ConfigError(f"cannot use {name}: its {'; its '.join(problems)}")
     ports = _ports(netloc) + [int(port) for port in given.get("port", "").split(",") if port]
-    pooled = _POOLER_PORT in ports or given.get("pgbouncer", "").lower() in ("true", "1")
+    hosts = _hosts(netloc, given)
+    kind = _kind(hosts, ports, prisma_says=given.get("pgbouncer", "").lower() in ("true", "1"))
+    pooled = kind is Kind.TRANSACTION_POOLER
     wanted = _KEPT - {"options"} if pooled else _KEPT
     kept = [(key, value) for key, value in given.items() if key in wanted - {"sslmode", "sslrootcert"}]
     system_ca = given.get("sslrootcert") == "system"
@@ -136,7 +155,8 @@ def parse(url: str, name: str) -> Dsn:
     return Dsn(
         url=urlunsplit((parts.scheme, _quoted(netloc), parts.path, query_text, "")),
         place=place,
-        pooled=pooled,
+        hosts=hosts,
+        kind=kind,
         system_ca=system_ca,
         connect_timeout_s=_connect_timeout_s(given),
         files=tuple(value for key, value in kept if key in ("sslrootcert", "sslcert", "sslkey", "sslcrl")),
@@ -175,6 +195,22 @@ def _ports(netloc: str) -> list[int]:
     if not all(0 < port < 2**16 for port in ports):
         raise ValueError("no such port")
     return ports
+
+
+def _hosts(netloc: str, given: Mapping[str, str]) -> tuple[str, ...]:
+    written = (netloc.rpartition("@")[2] or given.get("host", "")).split(",")
+    names = [one[1:].partition("]")[0] if one.startswith("[") else one.partition(":")[0] for one in written]
+    return tuple(name for name in map(unquote, names) if name and not name.startswith("/"))
+
+
+def _kind(hosts: Sequence[str], ports: Sequence[int], *, prisma_says: bool) -> Kind:
+    """By host and port. Supavisor's two ports are two modes; that of a project's own host is PgBouncer's."""
+    if _POOLER_PORT in ports:
+        return Kind.TRANSACTION_POOLER
+    if any(host.endswith(_SUPAVISOR) for host in hosts):
+        return Kind.SESSION_POOLER
+    # `?pgbouncer=true` is meant for the transaction mode, whatever the port.
+    return Kind.TRANSACTION_POOLER if prisma_says else Kind.DIRECT
 
 
 def _quoted(netloc: str) -> str:

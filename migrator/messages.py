@@ -52,7 +52,7 @@ class Messages:
             "checksum": f"{migration.checksum} {meaning}" if meaning else migration.checksum,
             "lock_timeout_ms": ROW_TIMEOUT_MS if lock_timeout_ms is None else lock_timeout_ms,
             "lock_key": lock_key,
-            "timeout_ms": headers.timeout_ms,
+            "timeout_ms": headers.timeout_ms or 0,
             "role": headers.role,
         }
 
@@ -109,9 +109,8 @@ class Messages:
 
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""
-        pieces = ["begin", "fence", "record_steps", "commit"]
-        if self._headers.timeout_ms is not None:
-            pieces.append("session")
+        # The session's limit isn't lifted where a pooler ignores our startup parameters.
+        pieces = ["begin", "fence", "record_steps", "commit", "session"]
         if self._headers.role is not None:
             pieces.append("session_role")
         return self._joined(*pieces)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from entrypoint.check.facts import Directory, Facts
 from entrypoint.check.finding import Verdict, fail, ok, warn
+from migrator.dsn import Kind
 from migrator.variables import LOOKED_UP_DIRS
 
 DOCKER_S = 10.0
@@ -105,8 +106,8 @@ def database(seen: Facts) -> Iterator[Verdict]:
     if seen.settings.embedded:
         yield ok(f"direct, to a private Postgres ({seen.database_name}=embedded)")
     elif seen.database is not None:
-        pooled = ", through a transaction pooler" if seen.database.pooled else ""
-        yield ok(f"direct, to {seen.database.place} ({seen.database_name}){pooled}; not connected to")
+        way = "direct" if seen.database.kind is Kind.DIRECT else f"direct, through a {seen.database.kind}"
+        yield ok(f"{way}, to {seen.database.place} ({seen.database_name}); not connected to")
     elif seen.database_name is not None:
         yield fail(f"{seen.database_name} is no database URL", "correct it; `settings` says what is wrong")
     else:

@@ -1,12 +1,14 @@
 """Through a real PgBouncer in transaction mode, with two server sessions for everybody."""
 
 import asyncio
+from dataclasses import replace
 
 import asyncpg
 import pytest
 
 from migrator import direct, dsn
 from migrator import lease as leases
+from migrator.store import Store
 from tests.support.pooler import running_pooler
 from tests.support.postgres import fetch
 from tests.support.processes import run_migrator, start_migrator
@@ -230,3 +232,21 @@ def test_what_no_retry_can_help_is_configuration_also_behind_the_poolers_one_cod
     assert done.returncode == 78
     assert "(08P01); check user, password and database name" in done.stderr
     assert "s3cret" not in done.stderr
+
+
+@pytest.fixture
+def sessions(postgres, database):
+    """The same through a pooler in session mode, as Supavisor's port 5432."""
+    with running_pooler(postgres, ignores=IGNORED, mode="session") as url:
+        yield dsn.parse(f"{url}/{database.rsplit('/', 1)[1]}", "X")
+
+
+@pytest.mark.parametrize(("kind", "pooled"), [(dsn.Kind.DIRECT, True), (dsn.Kind.SESSION_POOLER, False)])
+async def test_a_session_poolers_session_is_ours_whatever_process_its_log_in_names(sessions, kind, pooled):
+    async with direct.connect(replace(sessions, kind=kind), "migrator/test") as transport:
+        store = Store(transport, "migrator")
+        await store.install()
+        lease = await leases.try_acquire(store, "first", 30)
+
+    assert lease is not None
+    assert transport.pooled is pooled

@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode."""
+"""A real PgBouncer, in transaction mode if nothing else is said."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ POOL_SIZE = 2
 
 
 @contextlib.contextmanager
-def running_pooler(server: Server, *, ignores: str = "") -> Iterator[str]:
+def running_pooler(server: Server, *, ignores: str = "", mode: str = "transaction") -> Iterator[str]:
     """The URL of a pooler in front of the server's databases, to be completed by a database name.
 
     `ignores` are startup parameters that it swallows instead of refusing them.
@@ -37,7 +37,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = trust
 auth_file = {directory}/users.txt
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {POOL_SIZE}
 max_client_conn = 200
 server_lifetime = 3600

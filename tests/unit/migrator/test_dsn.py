@@ -53,6 +53,53 @@ def test_pgbouncer_true_or_port_6543_tells_a_transaction_pooler():
     assert not dsn.parse(BASE, "X").pooled
 
 
+SUPAVISOR = "aws-0-eu-central-1.pooler.supabase.com"
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [
+        ("db.abcdefgh.supabase.co:5432", "direct"),
+        ("db.abcdefgh.supabase.co", "direct"),
+        ("db.abcdefgh.supabase.co:6543", "transaction pooler"),
+        (f"{SUPAVISOR}:5432", "session pooler"),
+        (SUPAVISOR, "session pooler"),
+        (f"{SUPAVISOR}:6543", "transaction pooler"),
+        ("localhost:54322", "direct"),
+        ("h:6543", "transaction pooler"),
+        ("pooler.supabase.com.evil.example:5432", "direct"),
+    ],
+)
+def test_host_and_port_tell_what_answers(where, kind):
+    found = dsn.parse(f"postgresql://postgres.abcdefgh:x@{where}/postgres", "X")
+
+    assert found.kind == kind
+    assert found.pooled is (kind == "transaction pooler")
+
+
+def test_prismas_flag_means_the_transaction_mode_but_not_on_the_session_poolers_port():
+    assert dsn.parse(f"postgresql://u:x@{SUPAVISOR}:5432/d?pgbouncer=true", "X").kind == "session pooler"
+    assert dsn.parse(f"postgresql://u:x@{SUPAVISOR}:6543/d?pgbouncer=true", "X").kind == "transaction pooler"
+
+
+@pytest.mark.parametrize(
+    ("where", "hosts"),
+    [
+        ("u:p@h/d", ("h",)),
+        ("u:p@h:5432/d", ("h",)),
+        ("u@[2001:db8::1]:5432/d", ("2001:db8::1",)),
+        ("u@[::1]/d", ("::1",)),
+        ("u@a:1,b:2/d", ("a", "b")),
+        ("u@/d?host=/run/postgresql", ()),
+        ("u@%2Frun%2Fpostgresql/d", ()),
+        ("u@x/d?host=a,b", ("a", "b")),
+        ("/d", ()),
+    ],
+)
+def test_hosts_are_names_without_ports(where, hosts):
+    assert dsn.parse(f"postgresql://{where}", "X").hosts == hosts
+
+
 def test_prismas_schema_becomes_the_search_path():
     for query in ("schema=shop", "schema=shop&pgbouncer=true"):
         assert dsn.parse(f"{BASE}?{query}", "X").server_settings == {"search_path": '"shop",public'}
