@@ -20,6 +20,8 @@ _SQLSTATE_LENGTH = 5
 # Of gateways that have waited for an answer for as long as they do.
 _TOO_LATE = frozenset({408, 504, 524})
 _PAUSED = 540
+# What ends a session: shutdowns, which cancellations aren't, and lost connections.
+_SESSION_ENDED = frozenset({"57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006"})
 _TOO_LARGE = 413
 _TOO_MANY = 429
 
@@ -61,6 +63,9 @@ def _of_postgres(code: str, said: dict[str, Any], place: str) -> Exception:
         )
     if code == "42883" and "public.migrator_" in message:
         return NoFunction(message)
+    if code in _SESSION_ENDED:
+        # It may have come between a commit and the word of it.
+        return Unavailable(f"lost the connection to the database behind {place}: {message} ({code})")
     details = said.get("details")
     placed = _parsed(details.encode()) if isinstance(details, str) and details.startswith("{") else {}
     number = placed.get("statement")
@@ -82,8 +87,10 @@ def _of_postgres(code: str, said: dict[str, Any], place: str) -> Exception:
 
 def _of_postgrest(code: str, message: str, place: str) -> Exception:
     match code:
-        case "PGRST000" | "PGRST001" | "PGRST002":  # no database, or what it holds isn't read yet
+        case "PGRST000" | "PGRST002":  # no database, or what it holds isn't read yet
             return NotExecuted(f"cannot reach the database behind {place}: {message} ({code})")
+        case "PGRST001":  # its connection to the database, in the middle of a call
+            return Unavailable(f"lost the connection to the database behind {place}: {message} ({code})")
         case "PGRST003":
             return Crowded(f"cannot reach the database behind {place}: {message} ({code}); try again later")
         case "PGRST202" | "PGRST203":

@@ -23,6 +23,7 @@ def main() -> int:
     )
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="so many at once")
     parser.add_argument("--seconds", type=float, default=None, help="begin no run after so many")
+    parser.add_argument("--rest", type=float, default=0.0, help="this share of them over the REST API")
     parser.add_argument("--worker", type=int, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.seed is None:
@@ -75,7 +76,8 @@ def _work(options: argparse.Namespace) -> int:
         for number in range(options.worker, options.runs, options.jobs):
             if time.monotonic() > give_up_s:
                 break
-            outcome = run(options.seed + number)
+            seed = options.seed + number
+            outcome = run(seed, rest=random.Random(seed).random() < options.rest)
             result = {
                 "seed": outcome.seed,
                 "what": outcome.what,

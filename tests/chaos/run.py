@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -28,8 +29,10 @@ from tests.chaos.scripts import Script, Trouble
 from tests.conftest import needs
 from tests.support.faults import FaultyProxy
 from tests.support.pooler import running_pooler
-from tests.support.postgres import Server, new_database, private_server
+from tests.support.postgres import Server, fetch, new_database, private_server
+from tests.support.postgrest import DEFAULTS, Project, running_project
 from tests.support.processes import clean_env, run_migrator
+from tests.support.stores import install_for_rest
 
 TTL_S = 1.0
 # From the last mishap to the end of the last migrator.
@@ -94,7 +97,6 @@ class Slot:
     """One replica: it is started again as the entrypoint would, until it is done."""
 
     name: str
-    url: str
     env: dict[str, str]
     clock: Path | None
     life: Life | None = None
@@ -116,20 +118,31 @@ class Outcome:
 class Run:
     """Everything that happens in one run."""
 
-    def __init__(self, server: Server, url: str, pooled_url: str, directory: Path, seed: int) -> None:
-        """Decide all that a seed can decide."""
+    def __init__(
+        self,
+        server: Server,
+        url: str,
+        pooled_url: str,
+        directory: Path,
+        seed: int,
+        *,
+        project: Project | None,
+    ) -> None:
+        """Decide all that a seed can decide; over the REST API of `project`, if there is one."""
+        self._project = project
         self._chance = chance = random.Random(seed)
         self._server = server
         self._url = url
         self._directory = directory
         self._files = directory / "migrations"
         self._files.mkdir()
-        self.pooled = chance.random() < 0.35
+        self.pooled = chance.random() < 0.35 or project is not None
         self.trouble = chance.choice([Trouble.NONE, Trouble.NONE, *Trouble])
         if self.pooled and self.trouble is Trouble.FIXED_DATA:
             self.trouble = Trouble.FIXED_FILE
         self.scripts = scripts.make(chance, alone=not self.pooled, trouble=self.trouble)
-        self.proxy = FaultyProxy(pooled_url if self.pooled else url)
+        behind = pooled_url if self.pooled else url
+        self.proxy = FaultyProxy(project.url if project else behind)
         self._pooled_url = pooled_url
         self._slots = [self._slot(number) for number in range(chance.randint(3, 5))]
         deeds = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=chance.randint(5, 12))
@@ -148,6 +161,9 @@ class Run:
         ways = [("proxy", self.proxy.url), ("direct", self._url)]
         if self.pooled:
             ways = [("proxy, pooler", self.proxy.url), ("pooler", self._pooled_url), ("direct", self._url)]
+        if self._project:
+            proxied = self.proxy.url.replace("@", "")
+            ways = [("proxy, rest", proxied), ("rest", self._project.url), ("direct", self._url)]
         way, url = ways[0] if number == 0 else chance.choice(ways)
         env = {"MIGRATION_LEASE_TTL": f"{TTL_S:g}", "LOG_LEVEL": "debug"}
         clock = None
@@ -163,13 +179,18 @@ class Run:
                 # No jump of a clock touches the monotonic one.
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
-        return Slot(name=f"{number} ({way})", url=f"{url}?connect_timeout=2", env=env, clock=clock)
+        if url.startswith("http"):
+            assert self._project is not None
+            env |= self._project.env() | {"SUPABASE_URL": url}
+        else:
+            env["DATABASE_URL"] = f"{url}?connect_timeout=2"
+        return Slot(name=f"{number} ({way})", env=env, clock=clock)
 
     def play(self) -> None:
         """Everything up to the end of the last migrator."""
         for script in self.scripts:
             script.write(self._files)
-        self.tell(f"{len(self.scripts)} files, {self.trouble}, {'pooled' if self.pooled else 'direct'}")
+        self.tell(f"{len(self.scripts)} files, {self.trouble}, {self.way}")
         next_deed_s = time.monotonic() + 0.3
         give_up_s: float | None = None
         while not all(self._is_done(slot) for slot in self._slots):
@@ -187,6 +208,11 @@ class Run:
                 return
             self._look_after()
             self._wait(next_deed_s)
+
+    @property
+    def way(self) -> str:
+        """By which replicas reach the database, direct ones beside it."""
+        return "rest" if self._project else "pooled" if self.pooled else "direct"
 
     def _is_done(self, slot: Slot) -> bool:
         return slot.ended is not None and not self._deeds
@@ -234,7 +260,6 @@ class Run:
             process = subprocess.Popen(
                 [sys.executable, "-m", "migrator", "up"],
                 env=clean_env(
-                    DATABASE_URL=slot.url,
                     MIGRATIONS_DIR=str(self._files),
                     MIGRATOR_REPORT_FD=str(write_fd),
                     **slot.env,
@@ -437,9 +462,12 @@ def crash(server: Server) -> None:
     server.start()
 
 
-def reference(server: Server, made: list[Script], trouble: Trouble) -> checker.Truth:
-    """What the same files leave where nothing happens to anybody."""
+def reference(server: Server, made: list[Script], trouble: Trouble, *, rest: bool) -> checker.Truth:
+    """What the same files leave where nothing happens to anybody; in a project if it is for `rest`."""
     with new_database(server) as url, tempfile.TemporaryDirectory() as directory:
+        if rest:
+            fetch(url, f"{DEFAULTS}; select 1")
+            asyncio.run(install_for_rest(url))
         checker.psql(url, scripts.APP)
         for script in made:
             script.write(Path(directory), fixed=True)
@@ -452,14 +480,20 @@ def reference(server: Server, made: list[Script], trouble: Trouble) -> checker.T
         return checker.truth(url)
 
 
-def run(server: Server, pooler_url: str, seed: int) -> Outcome:
-    """One run, and what was wrong."""
+def run(server: Server, pooler_url: str, seed: int, *, rest: bool = False) -> Outcome:
+    """One run, and what was wrong; over the REST API if it is for `rest`."""
     began_s = time.monotonic()
-    with new_database(server) as url, tempfile.TemporaryDirectory(prefix="chaos-") as directory:
-        made = Run(server, url, f"{pooler_url}/{url.rsplit('/', 1)[1]}", Path(directory), seed)
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(new_database(server))
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
+        project = stack.enter_context(running_project(server, url)) if rest else None
+        if rest:
+            asyncio.run(install_for_rest(url))
+        pooled_url = f"{pooler_url}/{url.rsplit('/', 1)[1]}"
+        made = Run(server, url, pooled_url, Path(directory), seed, project=project)
         try:
             checker.psql(url, scripts.APP)
-            expected = reference(server, made.scripts, made.trouble)
+            expected = reference(server, made.scripts, made.trouble, rest=rest)
             made.play()
             if not made.found:
                 made.check(expected)
@@ -468,7 +502,7 @@ def run(server: Server, pooler_url: str, seed: int) -> Outcome:
             made.close()
     return Outcome(
         seed=seed,
-        what=f"{'pooled' if made.pooled else 'direct'}, {made.trouble}",
+        what=f"{made.way}, {made.trouble}",
         violations=made.found,
         counts=made.counts,
         duration_s=time.monotonic() - began_s,
@@ -477,7 +511,7 @@ def run(server: Server, pooler_url: str, seed: int) -> Outcome:
 
 
 @contextlib.contextmanager
-def field_of_battle() -> Iterator[Callable[[int], Outcome]]:
+def field_of_battle() -> Iterator[Callable[..., Outcome]]:
     """A function that makes the run of a seed, on a server and a pooler of its own."""
     with private_server() as server, running_pooler(server) as pooler_url:
-        yield lambda seed: run(server, pooler_url, seed)
+        yield lambda seed, **options: run(server, pooler_url, seed, **options)

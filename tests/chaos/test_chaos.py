@@ -29,3 +29,11 @@ def test_whatever_breaks_every_migration_is_applied_once_and_nobody_lies(battle,
     outcome = battle(seed)
 
     assert not outcome.violations, f"{outcome.violations}\n{outcome.story}"
+
+
+def test_over_the_rest_api_the_same(battle, first_seed):
+    print(f"CHAOS_SEED={first_seed}")
+
+    outcome = battle(first_seed, rest=True)
+
+    assert not outcome.violations, f"{outcome.violations}\n{outcome.story}"

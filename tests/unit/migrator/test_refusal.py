@@ -19,7 +19,9 @@ def of(status, body=b"", **headers):
     ("status", "code", "kind"),
     [
         (503, "PGRST000", NotExecuted),
-        (503, "PGRST001", NotExecuted),
+        (503, "PGRST001", Unavailable),
+        (500, "57P01", Unavailable),
+        (503, "08006", Unavailable),
         (503, "PGRST002", NotExecuted),
         (504, "PGRST003", Crowded),
         (404, "PGRST202", NoFunction),
