@@ -103,7 +103,11 @@ def database(seen: Facts) -> Iterator[Verdict]:
         yield fail(message, remedy) if wanted else warn(message, remedy)
     if seen.absent_files:
         yield fail(f"{seen.database_name} names {', '.join(seen.absent_files)}: not there", "mount it")
-    if seen.settings.embedded:
+    if seen.rest is not None:
+        yield ok(f"over the REST API of {seen.rest}; not connected to")
+    elif seen.rest_error is not None:
+        yield fail(seen.rest_error, "correct it, or set a database URL")
+    elif seen.settings.embedded:
         yield ok(f"direct, to a private Postgres ({seen.database_name}=embedded)")
     elif seen.database is not None:
         way = "direct" if seen.database.kind is Kind.DIRECT else f"direct, through a {seen.database.kind}"

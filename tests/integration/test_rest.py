@@ -415,3 +415,47 @@ def test_a_direct_connection_loads_no_http_client(database, migrations):
     assert "'asyncpg'" in loaded
     for name in ("h11", "migrator.rest", "migrator.http_client", "migrator.endpoint"):
         assert f"'{name}'" not in loaded
+
+
+def test_the_apis_own_limit_for_a_statement_does_not_count_for_a_file(postgres, database, migrations):
+    name = database.rsplit("/", 1)[1]
+    with running_project(postgres, database) as project:
+        open_door(project)
+        fetch(
+            database, f"alter role authenticator in database {name} set statement_timeout = '300ms'; select 1"
+        )
+        fetch(
+            database, "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'authenticator'"
+        )
+        wait_until(
+            lambda: project.call("migrator_fetch", SECRET_KEY, query="select 1")[0] == 200, what="it again"
+        )
+        fetch(
+            database, "create function slow() returns void language sql as 'select pg_sleep(1)'; notify pgrst"
+        )
+        wait_until(lambda: project.call("slow", SECRET_KEY)[0] == 500, what="the limit")
+        done = run_migrator_by(project.env(), migrations(_1_a="select pg_sleep(1);"))
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_owner_need_not_be_superuser(postgres, database, migrations):
+    """As Supabase's `postgres`, which isn't."""
+    name = database.rsplit("/", 1)[1]
+    fetch(postgres.url, "create role owner login; select 1")
+    fetch(database, f"alter database {name} owner to owner; select 1")
+    directory = migrations(_1_a="create table a (who text);", _2_b="insert into a values (current_user);")
+    try:
+        with running_project(postgres, database) as project:
+            installed = run_migrator_by(
+                {"DATABASE_URL": database.replace("postgres@", "owner@")}, directory, "install", "--rest"
+            )
+            assert installed.returncode == 0, installed.stderr
+            done = run_migrator_by(project.env(), directory)
+            who = fetch(database, "select who from a")
+    finally:
+        fetch(database, "reassign owned by owner to postgres; drop owned by owner")
+        fetch(postgres.url, "drop role owner; select 1")
+
+    assert done.returncode == 0, done.stderr
+    assert who == [("owner",)]

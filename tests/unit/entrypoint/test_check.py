@@ -11,10 +11,13 @@ from entrypoint.check.facts import Cgroup, Directory, Facts, Memory, State, is_e
 from entrypoint.check.finding import Finding
 from entrypoint.options import Options
 from entrypoint.settings import Settings
-from migrator import dsn
+from migrator import dsn, endpoint
 
 MIB = 1024 * 1024
 NOWHERE = Cgroup(version=0, memory=(), pids_limit=None, pids_used=None, cpus=None, writable=False)
+
+
+REST = endpoint.parse("https://a.supabase.co", "SUPABASE_URL", "sb_secret_hunter2", "SUPABASE_SECRET_KEY")
 
 
 def settings(**environ):
@@ -51,6 +54,8 @@ GOOD = Facts(
     missing=(),
     database_name="DATABASE_URL",
     database=dsn.parse("postgresql://user:hunter2@db.example.com/shop", "DATABASE_URL"),
+    rest=None,
+    rest_error=None,
     absent_files=(),
     termination_log=None,
     terminal=False,
@@ -249,6 +254,8 @@ TINI, SHELL, OURS = (
         ("database", {}, "ok", "direct, to db.example.com/shop (DATABASE_URL)"),
         ("database", {"database": None, "database_name": None}, "fail", "no database is set"),
         ("database", {"database": None}, "fail", "DATABASE_URL is no database URL"),
+        ("database", {"rest": REST}, "ok", "over the REST API of a.supabase.co:443"),
+        ("database", {"rest_error": "cannot use SUPABASE_URL: no"}, "fail", "cannot use SUPABASE_URL"),
         ("database", {"missing": ("asyncpg",)}, "fail", "not installed: asyncpg"),
         ("database", {"absent_files": ("/ca.pem",)}, "fail", "names /ca.pem: not there"),
         ("database", {"settings": settings(DATABASE_URL="embedded")}, "ok", "a private Postgres"),
