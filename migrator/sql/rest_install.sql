@@ -82,8 +82,8 @@ $exec_sql$;
 comment on function public.migrator_fetch(text) is 'migrator: the rows of a query; for service_role only';
 comment on function public.migrator_apply(text, text[], text) is 'migrator: applies a file; for service_role only';
 
--- By name: Supabase grants new functions to these by default privileges, which a revoke from public leaves. And
--- whoever else got something in that way.
+-- By name: Supabase grants new functions to anon and authenticated by default privileges, which a revoke from
+-- public leaves; others may have been given something in that way as well.
 do $close$
 declare
   door regprocedure;
@@ -96,7 +96,6 @@ begin
   loop
     for grantee in
       select 'public' union
-      select quote_ident(rolname) from pg_roles where rolname in ('anon', 'authenticated') union
       select quote_ident(r.rolname)
         from pg_proc as p, aclexplode(p.proacl) as a join pg_roles as r on r.oid = a.grantee
        where p.oid = door and a.grantee <> p.proowner

@@ -152,12 +152,13 @@ async def test_others_in_the_way_are_waited_for_outside_of_the_queue(way, databa
         ("create table t (id int);\n\n  insert into u values (1);", r"line 3.*\(42P01\)"),
         ("do $$ begin raise exception 'no' using errcode = 'ZZ001', hint = 'ask'; end $$", r"no \(ZZ001\).*hint: ask"),
         ("select 1 / 0;", r"division by zero \(22012\)"),
+        ("create table t (id int unique deferrable initially deferred); insert into t values (1), (1);", r"\(23505\)"),
         (
             "create table t (id int primary key, x int references t initially deferred); insert into t values (1, 2);",
             r"\(23503\)",
         ),
     ],
-    ids=["duplicate", "syntax", "no table", "raised", "division", "deferred"],
+    ids=["duplicate", "syntax", "no table", "raised", "division", "deferred unique", "deferred"],
 )  # fmt: skip
 async def test_an_error_says_where_and_why_and_that_all_is_rolled_back(way, database, tmp_path, text, told):
     async with store_over(way) as store:
