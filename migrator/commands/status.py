@@ -46,7 +46,8 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         heard = HEARD if settings.supabase_history != "off" else ()
         others = "" if history is not None else await _others(store, heard)
         elsewhere = None
-        if settings.supabase_history != "off":
+        known = {row.version for row in history or []}
+        if settings.supabase_history != "off" and any(one.version not in known for one in found.migrations):
             elsewhere = await supabase_history.versions(store)
     rows = _rows(found.migrations, history or [], elsewhere or frozenset()) if found else []
     pending = sum(row["state"] in ("pending", "half done") for row in rows) if found else None

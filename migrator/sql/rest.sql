@@ -5,16 +5,7 @@
 -- the API has. Not its limit for whole statements, which counts from the call on: the function lifts that.
 select set_config('lock_timeout', :lock_timeout_ms::text, true),
        set_config('idle_in_transaction_session_timeout', '60s', true),
-       set_config('application_name', :application, true),
-       set_config('search_path', coalesce((
-         select substr(one, length('search_path=') + 1)
-           from pg_db_role_setting as s, unnest(s.setconfig) as one
-          where one like 'search\_path=%'
-            and s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
-            and s.setrole in (0, (select oid from pg_roles where rolname = current_user))
-          order by s.setrole = 0, s.setdatabase = 0
-          limit 1
-       ), '"$user", public'), true);
+       set_config('application_name', :application, true);
 -- Supabase's API refuses an UPDATE and DELETE without WHERE, for clients' mistakes.
 do $safeupdate$
 begin

@@ -2,6 +2,25 @@
 -- functions may do anything that their owner may: that is service_role alone. Run it as the role that is to own
 -- what migrations create (postgres), as often as you like.
 
+-- migrator_search_path: where the owner's own sessions look for names. It is set inside of the doors: what they
+-- call themselves isn't looked for there.
+create or replace function public.migrator_search_path()
+  returns text
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $function$
+  select coalesce((
+    select substr(one, length('search_path=') + 1)
+      from pg_db_role_setting as s, unnest(s.setconfig) as one
+     where starts_with(one, 'search_path=')
+       and s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+       and s.setrole in (0, (select oid from pg_roles where rolname = current_user))
+     order by s.setrole = 0, s.setdatabase = 0
+     limit 1
+  ), '"$user", public')
+$function$;
+
 -- migrator_fetch: the rows of one query, as JSON.
 create or replace function public.migrator_fetch(query text)
   returns jsonb
@@ -13,6 +32,7 @@ as $function$
 declare
   found jsonb;
 begin
+  perform set_config('search_path', public.migrator_search_path(), true);
   execute 'with answer as (' || query || E'\n) select coalesce(jsonb_agg(to_jsonb(answer)), ''[]'') from answer'
      into found;
   return found;
@@ -38,6 +58,7 @@ declare
   advice text;
   place text;
 begin
+  perform set_config('search_path', public.migrator_search_path(), true);
   execute head;
   foreach statement in array statements loop
     number := number + 1;
@@ -71,7 +92,7 @@ begin
     set search_path = pg_catalog, pg_temp
   as $function$
   begin
-    perform set_config('search_path', '"$user", public', true);
+    perform set_config('search_path', public.migrator_search_path(), true);
     execute sql;
   end
   $function$;
@@ -79,6 +100,7 @@ begin
 end
 $exec_sql$;
 
+comment on function public.migrator_search_path() is 'migrator: where names are looked for; for service_role only';
 comment on function public.migrator_fetch(text) is 'migrator: the rows of a query; for service_role only';
 comment on function public.migrator_apply(text, text[], text) is 'migrator: applies a file; for service_role only';
 
@@ -91,7 +113,7 @@ declare
 begin
   for door in
     select p.oid::regprocedure from pg_proc as p
-     where p.pronamespace = 'public'::regnamespace and p.proname in ('migrator_fetch', 'migrator_apply', 'exec_sql')
+     where p.pronamespace = 'public'::regnamespace and p.proname in ('migrator_fetch', 'migrator_apply', 'migrator_search_path', 'exec_sql')
        and obj_description(p.oid, 'pg_proc') like 'migrator: %'
   loop
     for grantee in

@@ -21,6 +21,7 @@ DDL = "create table public.mine as select 1 as x"
 CALLS = {
     "exec_sql": {"sql": DDL},
     "migrator_apply": {"head": "", "statements": [DDL], "tail": ""},
+    "migrator_search_path": {},
     "migrator_fetch": {"query": "insert into public.bait values (1) returning 1"},
 }
 TABLES = ("migration_locks", "migration_history")
