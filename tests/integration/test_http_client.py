@@ -6,6 +6,7 @@ import subprocess
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from migrator import http_client
 from migrator.errors import ConfigError, Unavailable
@@ -237,3 +238,26 @@ async def test_plain_http_where_tls_is_asked_for_is_told():
             await client_of(server.sockets[0].getsockname()[1], is_tls=True).post("/", HEADERS, b"{}")
     finally:
         server.close()
+
+
+def test_on_the_migrators_own_loop_it_is_the_same(certificate, monkeypatch):
+    """Its streams and its TLS are uvloop's."""
+
+    async def calls():
+        async with serving(saying(OK), server_context(certificate)) as (port, seen):
+            with pytest.raises(ConfigError, match="cannot trust the project"):
+                await client_of(port, is_tls=True).post("/", HEADERS, b"{}")
+            assert seen == []
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+            client = client_of(port, is_tls=True)
+            for _ in range(2):
+                assert (await client.post("/", HEADERS, b" " * 300_000)).body == b"[]"
+            client.close()
+        async with serving(saying(b"", ends=True)) as (port, _):
+            with pytest.raises(Unavailable, match="lost the connection"):
+                await client_of(port).post("/", HEADERS, b"{}")
+        with pytest.raises(Unavailable, match="nobody answers there"):
+            await client_of(port).post("/", HEADERS, b"{}")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(calls())

@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
 import subprocess
 
 import pytest
 
-from tests.conftest import needs
 from tests.support.postgres import fetch
-from tests.support.postgrest import NPM, running_project
+from tests.support.postgrest import npm_program, running_project
 from tests.support.processes import clean_env, log_lines, run_migrator, run_migrator_by
 from tests.support.stores import install_for_rest
 
@@ -29,9 +27,7 @@ def files(tmp_path):
 @pytest.fixture
 def supabase(database, files):
     """Run the CLI there; what it says as JSON."""
-    program = str(NPM / "@supabase" / "cli-linux-x64" / "bin" / "supabase")
-    if not os.access(program, os.X_OK):
-        program = needs("supabase")
+    program = npm_program("@supabase/cli-linux-x64/bin/supabase")
 
     def run(*arguments: str):
         done = subprocess.run(

