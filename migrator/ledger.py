@@ -120,15 +120,17 @@ class Ledger:
             "name": LOCK_NAME,
             "holder": self._lease.holder,
             "lock_timeout_ms": _LOCK_TIMEOUT_MS,
+            "application": f"migrator/{self._lease.holder}"[:63],
         }
-        schema = self._store.schema
-        message = [
-            sql.message("apply.sql", ("begin", "fence"), schema, common),
-            *(sql.message("desk.sql", (one.piece,), schema, {**common, **one.values}) for one in changes),
-            sql.message("apply.sql", ("commit",), schema, common),
-        ]
+        schema, transport = self._store.schema, self._store.transport
+        written = [sql.message("desk.sql", (one.piece,), schema, {**common, **one.values}) for one in changes]
+        if transport.by_call:  # each call is a transaction already
+            message = [sql.message("rest.sql", ("prepare", "fence"), schema, common), *written]
+        else:
+            begun = sql.message("apply.sql", ("begin", "fence"), schema, common)
+            message = [begun, *written, sql.message("apply.sql", ("commit",), schema, common)]
         try:
-            await self._store.transport.execute("\n".join(message))
+            await transport.execute("\n".join(message))
         except DatabaseError as error:
             raise _refused(error) from error
 

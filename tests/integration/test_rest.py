@@ -477,3 +477,17 @@ def test_hazards_are_told_with_what_the_catalogs_know(project, migrations):
     assert "300,000 rows" in linted.stdout
     assert done.returncode == 0, done.stderr
     assert events(done, "hazard.found")
+
+
+def test_the_history_can_be_changed_by_hand_over_it(project, migrations):
+    directory = migrations(_1_a="create table a ();", _2_b="create table b ();")
+
+    based = run_migrator_by(project.env(), directory, "baseline", "1")
+    done = run_migrator_by(project.env(), directory)
+    forgotten = run_migrator_by(project.env(), directory, "repair", "--not-applied", "2")
+    waited = run_migrator_by(project.env(), directory, "wait")
+    free = run_migrator_by(project.env(), directory, "unlock")
+
+    assert [one.returncode for one in (based, forgotten, waited, free)] == [0] * 4, based.stderr
+    assert done.stdout == "1 applied, 2 in all, nothing pending\n"
+    assert fetch(project.database, "select version from migrator.migration_history") == [("1",)]

@@ -118,11 +118,17 @@ def test_with_sync_what_came_before_a_failure_is_on_both_records(database, files
     assert theirs(database) == ["20250101000000"]
 
 
-def test_off_does_not_look(database, files):
+def test_off_does_not_look_and_a_history_that_begins_beside_it_is_refused_as_beside_any_other(
+    database, files
+):
     made_by_the_cli(database, "20250101000000")
 
+    refused = run_migrator(database, files, MIGRATION_SUPABASE_HISTORY="off")
+    run_migrator(database, files, "install")
     done = run_migrator(database, files, MIGRATION_SUPABASE_HISTORY="off")
 
+    assert refused.returncode == 65
+    assert "this database was migrated by Supabase CLI" in refused.stderr
     assert done.stdout == "2 applied, 2 in all, nothing pending\n"
 
 
