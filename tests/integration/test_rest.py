@@ -44,9 +44,8 @@ def open_door(project):
 
 
 def reason(done):
-    (line,) = [
-        line for line in log_lines(done.stderr) if line["event"] in ("migration.failed", "settings.refused")
-    ]
+    failed = ("migration.failed", "command.failed", "settings.refused")
+    (line,) = [line for line in log_lines(done.stderr) if line["event"] in failed]
     return line["reason"]
 
 
@@ -491,3 +490,32 @@ def test_the_history_can_be_changed_by_hand_over_it(project, migrations):
     assert [one.returncode for one in (based, forgotten, waited, free)] == [0] * 4, based.stderr
     assert done.stdout == "1 applied, 2 in all, nothing pending\n"
     assert fetch(project.database, "select version from migrator.migration_history") == [("1",)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (("down",), {}),
+        (("up", "--dry-run"), {}),
+        (("up",), {"MIGRATION_ROLLBACK_ON_FAILURE": "true"}),
+    ],
+    ids=["down", "dry run", "rollback"],
+)
+def test_the_way_back_and_the_dry_run_need_a_connection_and_say_so(project, migrations, arguments, env):
+    directory = migrations(_1_a="create table a ();")
+    (directory / "1_a.down.sql").write_text("drop table a;")
+    if arguments == ("down",):
+        run_migrator_by(project.env(), directory)
+
+    done = run_migrator_by(project.env(), directory, *arguments, **env)
+
+    assert done.returncode == 78, done.stderr
+    assert reason(done).endswith("over the REST API; set DIRECT_URL to a direct connection")
+    assert (fetch(project.database, "select to_regclass('a')") == [(None,)]) is (arguments != ("down",))
+
+
+def test_plan_shows_what_up_would_do(project, migrations):
+    done = run_migrator_by(project.env(), migrations(_1_a="create table a ();"), "plan", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert '"1_a.sql"' in done.stdout

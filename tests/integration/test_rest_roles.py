@@ -24,7 +24,7 @@ CALLS = {
     "migrator_search_path": {},
     "migrator_fetch": {"query": "insert into public.bait values (1) returning 1"},
 }
-TABLES = ("migration_locks", "migration_history")
+TABLES = ("migration_locks", "migration_history", "migration_undone")
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_an_installation_that_would_leave_a_door_open_is_refused_whole(postgres,
         fetch(postgres.url, "revoke service_role from authenticated; select 1")
 
     assert done.returncode == 78
-    (line,) = [line for line in log_lines(done.stderr) if line["event"] == "migration.failed"]
+    (line,) = [line for line in log_lines(done.stderr) if line["event"] == "command.failed"]
     assert "can still be called by authenticated" in line["reason"]
     assert fetch(project.database, "select to_regproc('public.migrator_fetch')") == [(None,)]
 

@@ -8,8 +8,8 @@ import pytest
 from migrator import rollback
 from migrator.errors import Conflict, LeaseLost, Unavailable
 from migrator.gate import Restraint
-from migrator.migrate import Teller
 from migrator.passage import Care
+from migrator.teller import Teller
 from tests.support.fingerprint import difference, objects
 from tests.support.postgres import fetch
 from tests.support.processes import Entrypoint, app, clean_env, log_lines, run_migrator
