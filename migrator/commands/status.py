@@ -47,7 +47,8 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         others = "" if history is not None else await _others(store, heard)
         elsewhere = None
         known = {row.version for row in history or []}
-        if settings.supabase_history != "off" and any(one.version not in known for one in found.migrations):
+        unknown = found is not None and any(one.version not in known for one in found.migrations)
+        if settings.supabase_history != "off" and unknown:
             elsewhere = await supabase_history.versions(store)
     rows = _rows(found.migrations, history or [], elsewhere or frozenset()) if found else []
     pending = sum(row["state"] in ("pending", "half done") for row in rows) if found else None

@@ -185,7 +185,10 @@ def test_what_migrates(environ, runner):
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        ({"MIGRATION_RUNNER": "node"}, "must be one of auto, direct, shell, command, exec, or exec:NAME"),
+        (
+            {"MIGRATION_RUNNER": "node"},
+            "must be one of auto, direct, rest, shell, command, exec, or exec:NAME",
+        ),
         ({"MIGRATION_RUNNER": "shell:x"}, "must be one of"),
         ({"MIGRATION_RUNNER": "exec:"}, "must be one of"),
         ({"MIGRATION_RUNNER": "command"}, "set MIGRATION_COMMAND, for instance to"),
