@@ -76,7 +76,8 @@ class View:
         total = max(done + report.pending, 1)
         full = _BAR_COLUMNS * done // total
         bar = "#" * full + "-" * (_BAR_COLUMNS - full)
-        return f"[{bar}] {done}/{total} {report.current or ''} {now_s - self._since_s:.0f} s"
+        # The time before the name: where that is too long for the terminal, its end is what is missed least.
+        return f"[{bar}] {done}/{total} {now_s - self._since_s:.0f} s {report.current or ''}"
 
 
 def fit(line: str, columns: int) -> str:

@@ -26,11 +26,18 @@ def test_the_bar_counts_the_files_of_this_run_and_the_time_of_the_file_at_work()
     assert [line(*one) for one in reports] == [
         "",
         "waiting for lock: web-1/7 has been migrating for 3 s",
-        "[--------------------] 0/4 6_a.sql 0 s",
-        "[--------------------] 0/4 6_a.sql 2 s",
-        "[##########----------] 2/4 8_c.sql 0 s",
+        "[--------------------] 0/4 0 s 6_a.sql",
+        "[--------------------] 0/4 2 s 6_a.sql",
+        "[##########----------] 2/4 0 s 8_c.sql",
         "",
     ]
+
+
+def test_the_time_is_seen_however_long_the_name_and_narrow_the_terminal():
+    view = View()
+    view.hear(Report(phase=APPLYING, applied=0, pending=3, current="20260101090000_" + "a" * 200), 0.0)
+
+    assert fit(view.line(71.0), 50) == "[--------------------] 0/3 71 s 20260101090000..."
 
 
 @pytest.mark.parametrize(
