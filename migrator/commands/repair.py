@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
+    from migrator.holding import Holding
     from migrator.plan import HistoryRow
     from migrator.repairs import Finding
     from migrator.session import Session
@@ -63,9 +64,12 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     # tells `up` that no other tool's matters.
     async with session.database(), session.open_store() as store:
         rows = {row.version: row for row in await store.history() or []}
+        half_done = not wishes and any(not row.finished for row in rows.values())
+        held = await ledger.look(store) if half_done else None
     if not wishes:
         wrong = repairs.findings(found.migrations, rows, meaning_of)
-        _show(wrong, str(dsn), json_=options.json)
+        at_work = held if held is not None and not held.may_be_taken else None
+        _show(wrong, str(dsn), at_work, json_=options.json)
         return _FINDINGS if wrong else 0
     _settle(wishes, found.migrations, rows)
     async with (
@@ -110,7 +114,7 @@ def _settle(
     return list(done.values())
 
 
-def _show(wrong: list[Finding], dsn: str, *, json_: bool) -> None:
+def _show(wrong: list[Finding], dsn: str, at_work: Holding | None, *, json_: bool) -> None:
     if json_:
         listed = [
             {
@@ -122,10 +126,13 @@ def _show(wrong: list[Finding], dsn: str, *, json_: bool) -> None:
             }
             for one in wrong
         ]
-        write(json.dumps({"database": dsn, "findings": listed}, indent=2))
+        holder = at_work.holder if at_work else None
+        write(json.dumps({"database": dsn, "holder": holder, "findings": listed}, indent=2))
         return
     for one in wrong:
         write(f"{one.filename}: {one.state}: {one.what}")
         for way, effect in one.ways:
             write(f"    {way}\n        {effect}")
+    if at_work:
+        write(f"somebody is at work just now: {at_work}; what is half done may end well by itself")
     write(f"{len(wrong)} files to settle on {dsn}" if wrong else f"nothing to repair on {dsn}")

@@ -60,6 +60,27 @@ def test_from_a_living_holder_nothing_is_taken_and_all_is_told(database, at_work
     assert up.poll() is None
 
 
+def test_repair_says_that_somebody_is_still_at_what_is_half_done(database, migrations):
+    directory = migrations(_1_a="-- migrator: no-transaction\nselect pg_sleep(60);")
+    up = start_migrator(database, directory)
+    try:
+        wait_until(lambda: fetch(database, AT_WORK), what="the migration at work")
+        beside = run_migrator(database, directory, "repair")
+        machines = run_migrator(database, directory, "repair", "--json")
+    finally:
+        up.kill()
+        up.communicate()
+    fetch(database, AT_WORK.replace("1", "pg_terminate_backend(pid)", 1))
+    wait_until(lambda: not fetch(database, AT_WORK), what="the end of the dead one's session")
+    alone = run_migrator(database, directory, "repair")
+
+    assert beside.returncode == machines.returncode == alone.returncode == 65
+    assert "\nsomebody is at work just now: " in beside.stdout
+    assert f"/{up.pid}/" in beside.stdout
+    assert f"/{up.pid}/" in json.loads(machines.stdout)["holder"]
+    assert "at work" not in alone.stdout
+
+
 def test_with_force_a_living_holders_work_is_rolled_back_and_the_lock_is_free(database, at_work):
     up, directory = at_work
     up.send_signal(signal.SIGSTOP)  # what its reconnection does is another story
