@@ -96,6 +96,9 @@ def _fill_standard_streams() -> None:
             os.set_inheritable(os.open(os.devnull, flags), True)  # the lowest free number, so this very one
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - for as long as we live
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.write_through:
+        # PYTHONUNBUFFERED, which many images set: only what waits until then can `_flush` find lost.
+        sys.stdout = open(1, "w", encoding=sys.stdout.encoding, closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name of a file mustn't fail for want of a locale
             stream.reconfigure(errors="backslashreplace")

@@ -365,11 +365,16 @@ def test_a_log_line_never_gets_into_the_connection_where_a_standard_stream_is_cl
     assert fetch(database, "select count(*) from migrator.migration_history where finished") == [(19,)]
 
 
-def test_on_a_full_disk_the_answer_is_missed_aloud_and_a_migration_is_done_all_the_same(database, migrations):
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["as Python does", "PYTHONUNBUFFERED=1"])
+def test_on_a_full_disk_the_answer_is_missed_aloud_and_a_migration_is_done_all_the_same(
+    database, migrations, unbuffered
+):
     directory = migrations(_1_a="select 1;")
 
-    up = shell("exec $PYTHON -m migrator up >/dev/full", database, directory)
-    status = shell("exec $PYTHON -m migrator status >/dev/full", database, directory)
+    up, status = (
+        shell(f"exec $PYTHON -m migrator {one} >/dev/full", database, directory, PYTHONUNBUFFERED=unbuffered)
+        for one in ("up", "status")
+    )
 
     assert (up.returncode, [line for line in up.stderr.splitlines() if not line.startswith("{")]) == (0, [])
     assert status.returncode == 1
