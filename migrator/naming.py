@@ -55,6 +55,17 @@ def version_of(given: str) -> str:
     return given.rpartition("/")[2].partition("_")[0]
 
 
+def typed(given: str) -> str:
+    """What an argument of the command line means: as `version_of`.
+
+    Raises:
+        ValueError: There is nothing; a script's variable that isn't set must not mean anything.
+    """
+    if version := version_of(given):
+        return version
+    raise ValueError(f"{given!r} has no version; `migrator status` lists them")
+
+
 def find(given: str, migrations: Sequence[Migration]) -> Migration:
     """The file that a person means.
 

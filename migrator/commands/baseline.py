@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from migrator import ledger, naming
 from migrator import migration as files
+from migrator.commands.versions import version
 from migrator.errors import PlanError
 from migrator.migrate import meaning_of
 from migrator.output import paragraph, write
@@ -29,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 example:    migrator baseline 20260101090000     # or the file's name
 exit codes: 0 recorded, 65 no such file, or one is half done, 69 database unreachable,
             75 somebody else migrates, 78 configuration"""
-    parser.add_argument("version", metavar="VERSION", help="of the last file that needn't run")
+    parser.add_argument("version", type=version, metavar="VERSION", help="of the last file that needn't run")
     parser.add_argument("--json", action="store_true", help="for machines")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from migrator import lease as leases
 from migrator import passage, undo
 from migrator.commands import known
+from migrator.commands.versions import version
 from migrator.errors import LeaseBusy
 from migrator.output import write
 from migrator.report import MigrationPhase
@@ -38,7 +39,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     how_far = parser.add_mutually_exclusive_group()
     how_far.add_argument(
-        "--to", metavar="VERSION", help="undo all that have a higher version; 0 undoes everything"
+        "--to",
+        metavar="VERSION",
+        type=version,
+        help="undo all that have a higher version; 0 undoes everything",
     )
     how_far.add_argument("--steps", metavar="N", type=_count, help="how many (default: 1)")
     parser.add_argument("--json", action="store_true", help="for machines")

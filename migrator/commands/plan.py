@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from migrator import passage, supabase_history
 from migrator import plan as plans
 from migrator.commands import known
+from migrator.commands.versions import version
 from migrator.errors import PlanError
 from migrator.migrate import meaning_of, runner_for
 from migrator.parts import Parts
@@ -39,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What it takes."""
     parser.description = "Show what would be applied. Nothing is changed."
     parser.epilog = _EPILOG
-    parser.add_argument("--to", metavar="VERSION", help="only up to that one")
+    parser.add_argument("--to", metavar="VERSION", type=version, help="only up to that one")
     parser.add_argument("--exit-code", action="store_true", help=f"exit {PENDING} if something is pending")
     parser.add_argument("--json", action="store_true", help="for machines")
 

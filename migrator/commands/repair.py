@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from migrator import ledger, naming, repairs
 from migrator import migration as files
+from migrator.commands.versions import version
 from migrator.errors import PlanError
 from migrator.migrate import meaning_of
 from migrator.output import paragraph, write
@@ -41,7 +42,7 @@ exit codes: 0 nothing is wrong (any more), 65 something is, or the wish makes no
         (Wish.APPLIED, "record the file as applied, without running it (again)"),
         (Wish.NOT_APPLIED, "take it off the record: its file, if there is one, runs from the start"),
     ):
-        parser.add_argument(f"--{wish}", nargs="+", default=[], metavar="VERSION", help=help_)
+        parser.add_argument(f"--{wish}", nargs="+", type=version, default=[], metavar="VERSION", help=help_)
     parser.add_argument("--json", action="store_true", help="for machines")
 
 

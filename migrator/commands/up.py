@@ -41,7 +41,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What it takes."""
     parser.description = "Apply what is pending, or wait until somebody else has."
     parser.epilog = _EPILOG
-    parser.add_argument("--to", metavar="VERSION", help="stop after that one; what comes later stays pending")
+    from migrator.commands.versions import version  # late: a start has no use for it
+
+    parser.add_argument(
+        "--to", metavar="VERSION", type=version, help="stop after that one; what comes later stays pending"
+    )
     parser.add_argument(
         "--dry-run", metavar="SECONDS", nargs="?", type=_seconds, const=_DRY_RUN_S, help="only try it"
     )

@@ -219,6 +219,30 @@ def test_up_to_a_version_stops_after_it_and_says_what_is_left(database, migratio
     assert all_.stdout == "1 applied, 3 in all, nothing pending\n"
 
 
+@pytest.mark.parametrize("command", [["plan"], ["up", "--dry-run"], ["up"], ["down"]], ids=" ".join)
+def test_a_version_is_also_a_file_s_name_or_path(database, migrations, command):
+    directory = migrations(_1_a="select 1;", _2_b="select 1;", **{"_2_b.down": "select 1;"})
+    if command == ["down"]:
+        run_migrator(database, directory)
+
+    done = [
+        run_migrator(database, directory, *command, "--to", given)
+        for given in ("1_a.sql", f"{directory}/1_a.sql")
+    ]
+
+    assert [(one.returncode, one.stderr) for one in done if one.returncode] == []
+    assert "2_b.sql" in done[0].stdout if command == ["down"] else "2_b.sql" not in done[0].stdout
+
+
+@pytest.mark.parametrize("wish", [["up", "--to"], ["down", "--to"], ["baseline"], ["repair", "--applied"]])
+def test_a_version_that_a_script_left_empty_is_a_mistake_in_the_command_line(database, migrations, wish):
+    done = run_migrator(database, migrations(_1_a="select 1;"), *wish, "")
+
+    assert done.returncode == 2
+    assert "'' has no version; `migrator status` lists them" in done.stderr
+    assert fetch(database, OURS) == [(None,)]
+
+
 def test_up_to_a_version_that_does_not_exist_is_refused(database, migrations):
     directory = migrations(_1_a="select 1;", _2_b="select 1;")
 
