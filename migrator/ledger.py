@@ -16,7 +16,7 @@ from migrator.lease import StoreFactory
 from migrator.log import Log
 from migrator.migration import Migration
 from migrator.plan import HistoryRow, Meaning
-from migrator.store import LOCK_NAME, Lease, Store
+from migrator.store import LOCK_NAME, Lease, Store, translated
 from migrator.transport import DatabaseError, Row
 
 # How long to wait for one who holds the lock, in seconds: most migrations are over sooner.
@@ -211,6 +211,4 @@ async def ask(store: Store, piece: str, **values: sql.Value) -> list[Row]:
     except DatabaseError as error:
         if error.sqlstate in ("42P01", "3F000"):
             return []  # our tables don't exist
-        kind = errors.from_sqlstate(error.sqlstate)
-        first = error.text.split("\n", 1)[0]
-        raise kind(f"cannot look at the migration lock: {first} ({error.sqlstate})") from error
+        raise translated(error, "look at the migration lock") from error

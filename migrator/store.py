@@ -279,8 +279,10 @@ def lock_key_of(schema: str) -> int:
 def translated(error: DatabaseError, wanted: str) -> MigratorError:
     """The error to end with where the server refused something of ours."""
     kind = errors.from_sqlstate(error.sqlstate)
+    remedy = errors.REMEDIES.get(error.sqlstate)
     if error.sqlstate == "42501":
         kind = errors.ConfigError
+    elif error.sqlstate in _NO_SUCH_TABLE:
+        kind, remedy = errors.ConfigError, "`migrator install` creates what is missing of our tables"
     first = error.text.split("\n", 1)[0]
-    remedy = errors.REMEDIES.get(error.sqlstate)
     return kind(f"cannot {wanted}: {first} ({error.sqlstate}){f'; {remedy}' if remedy else ''}")

@@ -63,7 +63,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         answer = {"database": str(place), "schema": settings.schema, "created": created, "rest": options.rest}
         write(json.dumps(answer, indent=2))
         return 0
-    done = "created our tables" if created else "our tables are there already"
+    done = "created our tables" if created else "our tables are there"
     write(f"{done}, in schema {settings.schema} on {place}")
     if options.rest:
         write("whoever has the service_role key or a secret key can migrate over the REST API")

@@ -3,51 +3,53 @@
 do $install$
 declare
   made_schema boolean := to_regnamespace('{schema}') is null;
-  -- The last one came later than the other two, and is added where they are in use already.
-  made_tables text := '{schema}.migration_undone';
+  -- Each is made where it is missing: migration_undone came later than the others, and people drop tables.
+  ours text[] := array['{schema}.migration_undone', '{schema}.migration_history', '{schema}.migration_locks'];
+  missing text[] := array(select one from unnest(ours) as one where to_regclass(one) is null);
   grantee text;
 begin
   -- Before the lock, too: whoever migrates already holds it for as long as that takes.
-  if to_regclass('{schema}.migration_undone') is not null then
+  if cardinality(missing) = 0 then
     return;
   end if;
   if not pg_try_advisory_xact_lock(:lock_key) then
     raise exception 'somebody else is installing' using errcode = 'lock_not_available';
   end if;
-  if to_regclass('{schema}.migration_undone') is not null then
+  missing := array(select one from unnest(ours) as one where to_regclass(one) is null);
+  if cardinality(missing) = 0 then
     return;
   end if;
   if made_schema then
     create schema {schema};
   end if;
 
-  create table {schema}.migration_undone (
-    filename        text not null,
-    version         text not null,
-    name            text not null,
-    -- As they were in migration_history, whose row is gone.
-    checksum        text not null,
-    executed_at     timestamptz not null,
-    executed_by     text,
-    -- The file that undid it.
-    down_filename   text not null,
-    down_checksum   text not null,
-    undone_at       timestamptz not null default clock_timestamp(),
-    duration_ms     integer,
-    undone_by       text,
-    token           bigint,
-    -- As in migration_history.
-    finished        boolean not null default false,
-    statements_done integer,
-    in_doubt        boolean not null default false
-  );
-  create unique index on {schema}.migration_undone (version) where not finished;
-  comment on table {schema}.migration_undone is
-    'What was applied and undone again. Only a trace: nothing depends on it but the end of an undoing that broke off.';
-  alter table {schema}.migration_undone enable row level security;
-  if to_regclass('{schema}.migration_history') is null then
-    made_tables := made_tables || ', {schema}.migration_history, {schema}.migration_locks';
-
+  if '{schema}.migration_undone' = any (missing) then
+    create table {schema}.migration_undone (
+      filename        text not null,
+      version         text not null,
+      name            text not null,
+      -- As they were in migration_history, whose row is gone.
+      checksum        text not null,
+      executed_at     timestamptz not null,
+      executed_by     text,
+      -- The file that undid it.
+      down_filename   text not null,
+      down_checksum   text not null,
+      undone_at       timestamptz not null default clock_timestamp(),
+      duration_ms     integer,
+      undone_by       text,
+      token           bigint,
+      -- As in migration_history.
+      finished        boolean not null default false,
+      statements_done integer,
+      in_doubt        boolean not null default false
+    );
+    create unique index on {schema}.migration_undone (version) where not finished;
+    comment on table {schema}.migration_undone is
+      'What was applied and undone again. Only a trace: nothing depends on it but the end of an undoing that broke off.';
+    alter table {schema}.migration_undone enable row level security;
+  end if;
+  if '{schema}.migration_locks' = any (missing) then
     create table {schema}.migration_locks (
       name         text primary key,
       -- The fencing token: a new one for each holder, never used twice, also after the row was deleted.
@@ -61,6 +63,15 @@ begin
       -- Makes the token a key column: a takeover changes it, and so waits for FOR KEY SHARE.
       unique (name, token)
     );
+    comment on table {schema}.migration_locks is
+      'Who migrates. Deleting a row is safe: its holder stops before its next migration.';
+    alter table {schema}.migration_locks enable row level security;
+    if cardinality(missing) < cardinality(ours) then
+      -- The tokens that the dropped one gave out mustn't come again: one of its holders may only be frozen.
+      perform setval('{schema}.migration_locks_token_seq', extract(epoch from clock_timestamp())::bigint);
+    end if;
+  end if;
+  if '{schema}.migration_history' = any (missing) then
     create table {schema}.migration_history (
       filename        text not null,
       version         text primary key,
@@ -77,12 +88,8 @@ begin
       -- The one after these was sent, and it isn't known what became of it.
       in_doubt        boolean not null default false
     );
-    comment on table {schema}.migration_locks is
-      'Who migrates. Deleting a row is safe: its holder stops before its next migration.';
     comment on table {schema}.migration_history is
       'What was applied. Deleting a row makes that file pending again.';
-
-    alter table {schema}.migration_locks enable row level security;
     alter table {schema}.migration_history enable row level security;
   end if;
   -- By name, too: Supabase grants new objects to these by default privileges. What is in a schema
@@ -91,7 +98,7 @@ begin
     select 'public' union all
     select quote_ident(rolname) from pg_roles where rolname in ('anon', 'authenticated')
   loop
-    execute 'revoke all on ' || made_tables || ' from ' || grantee;
+    execute 'revoke all on ' || array_to_string(missing, ', ') || ' from ' || grantee;
     execute 'revoke all on sequence {schema}.migration_locks_token_seq from ' || grantee;
     if made_schema then
       execute 'revoke all on schema {schema} from ' || grantee;

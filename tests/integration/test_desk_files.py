@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.conftest import needs
+from tests.integration.test_desk_history import told
 from tests.support.postgres import fetch
 from tests.support.processes import REPO, clean_env, log_lines, run_migrator
 
@@ -94,6 +96,46 @@ def test_our_tables_are_created_once(database, migrations):
     assert fetch(database, "select count(*) from migrator.migration_history") == [(0,)]
 
 
+@pytest.mark.parametrize("dropped", ["locks", "history", "undone", "locks, migrator.migration_history"])
+def test_a_table_of_ours_that_somebody_dropped_comes_back_by_what_the_messages_name(
+    database, migrations, dropped
+):
+    directory = migrations(_1_a="select 1;")
+    run_migrator(database, directory)
+    (token,) = fetch(database, "select max(token) from migrator.migration_history")[0]
+    fetch(database, f"drop table migrator.migration_{dropped}; select 1")
+    migrations(_2_b="select 1;")
+
+    refused = run_migrator(database, directory)
+    if refused.returncode:
+        assert refused.returncode == 78
+        assert told(refused).endswith("; `migrator install` creates what is missing of our tables")
+        assert run_migrator(database, directory, "install").returncode == 0
+    done = run_migrator(database, directory)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(", 2 in all, nothing pending\n")
+    assert fetch(
+        database, "select min(token) > $1 from migrator.migration_history where version = '2'", token
+    ) == [(True,)]
+    unsafe = "select 1 from pg_class where relnamespace = 'migrator'::regnamespace and relkind = 'r'"
+    assert fetch(database, f"{unsafe} and not relrowsecurity") == []
+
+
+def test_who_may_not_look_at_the_lock_is_told_so_as_a_matter_of_settings(database, migrations):
+    directory = migrations(_1_a="select 1;")
+    run_migrator(database, directory)
+    role = f"stranger_{uuid.uuid4().hex[:8]}"
+    fetch(database, f"create role {role} login; select 1")
+    try:
+        done = run_migrator(database.replace("postgres@", f"{role}@"), directory, "unlock")
+    finally:
+        fetch(database, f"drop role {role}; select 1")
+
+    assert done.returncode == 78
+    assert told(done).endswith("permission denied for schema migrator (42501); give the role the right to")
+
+
 @pytest.mark.parametrize("schema", ["migrator", "other"])
 def test_the_printed_sql_is_what_psql_can_run(database, migrations, schema):
     printed = run_migrator("", migrations(_1_a="select 1;"), "install", "--print", MIGRATION_SCHEMA=schema)
@@ -103,7 +145,7 @@ def test_the_printed_sql_is_what_psql_can_run(database, migrations, schema):
 
     done = run_migrator(database, migrations(), "install", MIGRATION_SCHEMA=schema)
 
-    assert done.stdout.startswith("our tables are there already")
+    assert done.stdout.startswith("our tables are there, in schema ")
 
 
 @pytest.mark.parametrize("command", ["new", "wait", "repair", "unlock", "baseline", "adopt", "install"])
