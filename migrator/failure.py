@@ -17,6 +17,9 @@ _Kind = TypeVar("_Kind", bound=MigratorError)
 
 _TORN = "a part of it may have been committed; look what is there, then see `migrator repair`"
 
+# What is so of the next run begins with this; `rollback` may make it something else.
+NEXT_RUN = "; the next run "
+
 LEASE_LOST = "cannot go on: the migration lock was taken over or removed; trying again"
 
 _READ_ONLY = "25006"
@@ -163,9 +166,9 @@ def state_of(error: DatabaseError, *, understood: bool, untouched: bool) -> str:
 def progress(number: int, total: int) -> str:
     """What state a file that runs statement by statement is in, if its statement `number` failed."""
     if number == 1:
-        return f"none of its {total} statements is done; the next run starts with the first"
+        return f"none of its {total} statements is done{NEXT_RUN}starts with the first"
     before = "statement 1 is" if number == 2 else f"statements 1 to {number - 1} are"
-    return f"of {total} statements, {before} done and on record; the next run goes on with statement {number}"
+    return f"of {total} statements, {before} done and on record{NEXT_RUN}goes on with statement {number}"
 
 
 def unfinished(

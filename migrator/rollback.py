@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from itertools import takewhile
 from typing import Protocol
 
-from migrator import undo
+from migrator import failure, undo
 from migrator.errors import Conflict, MigrationFailed, MigratorError, PlanError, Unavailable
 from migrator.log import Log
 from migrator.migration import AnyPath
@@ -50,10 +50,14 @@ async def on_failure(
         if not error.outcome_known:
             raise
         runner = SqlRunner(store, log, care, kind=undo.Backwards)
-        told = await _Undoing(store, lease, runner, Downs(down_paths), tell=tell, log=log).after(error)
+        undoing = _Undoing(store, lease, runner, Downs(down_paths), tell=tell, log=log)
+        told = await undoing.after(error)
         if told is None:
             raise
-        raise type(error)(f"{error}\n{told}") from error
+        said = str(error)
+        if undoing.reached_half_done:  # what it says of the next run isn't so any more
+            said = said.rpartition(failure.NEXT_RUN)[0] or said
+        raise type(error)(f"{said}\n{told}") from error
 
 
 class _Undoing:
@@ -69,6 +73,11 @@ class _Undoing:
         self._tell = tell
         self._log = log
         self._undone: list[Applied] = []
+
+    @property
+    def reached_half_done(self) -> bool:
+        """Whether the file that failed was undone as well, so far as it had come."""
+        return any(not one.finished for one in self._undone)
 
     async def after(self, failed: MigratorError) -> str | None:
         """Undo; what to say of it, or None if nothing of this run is on record."""
