@@ -150,7 +150,8 @@ def _console(fd: int) -> Callable[[Fields], str]:
     else:
         sys.modules["rich"] = rich
     # FORCE_COLOR: a supervisor with a terminal reads us through a pipe (force-color.org).
-    colors = bool(os.isatty(fd) or os.environ.get("FORCE_COLOR")) and not os.environ.get("NO_COLOR")
+    seen = os.isatty(fd) and os.environ.get("TERM") != "dumb"
+    colors = bool(seen or os.environ.get("FORCE_COLOR")) and not os.environ.get("NO_COLOR")
     paint = structlog.dev.ConsoleRenderer(colors=colors)
 
     def render(fields: Fields) -> str:

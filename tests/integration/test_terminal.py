@@ -90,7 +90,9 @@ def test_a_bar_shows_the_file_at_work_and_how_far_it_is_and_tears_no_line(databa
     assert sum("Migration applied" in line for line in lines) == 3
 
 
-@pytest.mark.parametrize("env", [{"LOG_FORMAT": "json"}, {"TERM": "dumb"}, {"LOG_OUTPUT": "stdout"}])
+@pytest.mark.parametrize(
+    "env", [{"LOG_FORMAT": "json"}, {"TERM": "dumb", "NO_COLOR": ""}, {"LOG_OUTPUT": "stdout"}]
+)
 def test_where_it_can_not_be_seen_or_read_there_is_no_bar(database, migrations, screen, env):
     fetch(database, "create table gate (s float); insert into gate values (0.5);")
     running = start(database, migrations(**FILES), screen, **env)
