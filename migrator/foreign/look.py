@@ -13,6 +13,9 @@ from migrator.foreign import tools
 from migrator.foreign.tools import Entry, Journal, State, Table, Tool
 from migrator.transport import DatabaseError, Transport
 
+# What to_regclass() says of what can't be a table's name: too many dots, or none between the parts.
+_NO_NAMES = frozenset({"0A000", "42601", "42602"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -84,6 +87,8 @@ async def _tables(transport: Transport, table: str | None) -> list[Table]:
     try:
         rows = await transport.fetch(query)
     except DatabaseError as error:
+        if table is not None and error.sqlstate in _NO_NAMES:
+            return []
         raise _unread(error, table or "the catalogue") from error
     return [
         Table(schema=row["schema_name"], name=row["table_name"], columns=frozenset(row["columns"]))

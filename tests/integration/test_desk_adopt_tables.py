@@ -285,3 +285,11 @@ def test_a_command_that_goes_wrong_does_not_begin_an_empty_history(database, mig
 
     assert fetch(database, "select to_regnamespace('migrator')") == [(None,)]
     assert run_migrator(database, directory).returncode == 65
+
+
+@pytest.mark.parametrize("table", ["a.b.c", "a.b.c.d", "a..b", "", "no such"])
+def test_what_can_not_be_a_table_s_name_is_told_how_to_give_it(database, migrations, adopt, table):
+    done, _ = adopt(migrations(_1_a="select 1;"), "--table", table)
+
+    assert done.returncode == 78
+    assert told(done) == f"cannot find a table {table}: give it as SCHEMA.TABLE"
