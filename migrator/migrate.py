@@ -179,10 +179,7 @@ class Engine:
 
         # While the server is at it: 10 ms.
         asyncio.get_running_loop().call_soon(_load_runner)
-        from migrator.supabase_history import HEARD
-
-        hears = self.settings.supabase_history != "off"
-        await look.refuse_foreign(store.transport, HEARD if hears else ())
+        await look.refuse_foreign(store.transport, self._heard)
         try:
             await store.install(tries=1)
         except LeaseBusy:
@@ -240,6 +237,7 @@ class Engine:
             history = await store.history() or []
             plan = await self._plan(store, run, history)
             self._settle(run, plan)
+            await self._refuse_applied_elsewhere(store, plan, history)
             await self._mirror(store)  # first, so that it isn't refused when something has been applied
             begun = {row.version: row for row in history}
             care = passage.care(self.settings, self.open_store, self._tell_blocked, is_first=not history)
@@ -334,6 +332,32 @@ class Engine:
             filename=migration.filename,
             version=migration.version,
             duration_ms=int((time.monotonic() - began_s) * 1000),
+        )
+
+    @property
+    def _heard(self) -> Collection[str]:
+        """The tools whose own history counts as it is."""
+        from migrator.supabase_history import HEARD  # late: most starts without it
+
+        return HEARD if self.settings.supabase_history != "off" else ()
+
+    async def _refuse_applied_elsewhere(self, store: Store, plan: Plan, history: list[HistoryRow]) -> None:
+        """Don't apply what a tool has applied after its history was adopted.
+
+        Raises:
+            PlanError: There is such a file.
+        """
+        if not plan.pending or not any(row.adopted for row in history):
+            return
+        from migrator.foreign import again  # late: only who came from another tool needs it
+
+        await again.refuse(
+            store.transport,
+            plan.pending,
+            {row.version: row for row in history},
+            content=files.content,
+            directories=self.settings.directories,
+            heard=self._heard,
         )
 
     async def _plan(self, store: Store, run: _Run, history: list[HistoryRow]) -> Plan:

@@ -166,6 +166,16 @@ def open_file(path: AnyPath) -> BinaryIO:
         raise _unreadable(path, error) from error
 
 
+def content(migration: Migration) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        PlanError: It can't be read.
+    """
+    with open_file(migration.path) as file:
+        return file.read()
+
+
 def size_bytes(path: AnyPath) -> int:
     """How large the file is.
 

@@ -24,6 +24,7 @@ class HistoryRow:
         statements_done: Of a file that can't run in one transaction: how far it came.
         in_doubt: What became of the statement after those isn't known; without a number of those: of all of
             them, as undoing it broke off.
+        adopted: Another tool applied it.
     """
 
     version: str
@@ -33,6 +34,7 @@ class HistoryRow:
     finished: bool = True
     statements_done: int | None = None
     in_doubt: bool = False
+    adopted: bool = False
 
     @property
     def day(self) -> str:

@@ -93,6 +93,7 @@ class Store:
                 finished=row["finished"],
                 statements_done=row["statements_done"],
                 in_doubt=row["in_doubt"],
+                adopted=row["adopted"],
             )
             for row in rows
         ]

@@ -109,12 +109,7 @@ async def _source(session: Session, store: Store, options: argparse.Namespace) -
 
 
 def _match(source: Source, migrations: tuple[Migration, ...], rows: Iterable[Any]) -> Adoption:
-    return matching.match(source, migrations, {row.version: row for row in rows}, _content)
-
-
-def _content(migration: Migration) -> bytes:
-    with files.open_file(migration.path) as file:
-        return file.read()
+    return matching.match(source, migrations, {row.version: row for row in rows}, files.content)
 
 
 def _changes(adoption: Adoption) -> list[ledger.Change]:

@@ -1,7 +1,8 @@
 -- Each query is one transaction of its own. None of them waits for a lock of a running migration.
 
 -- history(): everything that is on record.
-select version, filename, checksum, executed_at, finished, statements_done, in_doubt
+select version, filename, checksum, executed_at, finished, statements_done, in_doubt,
+       executed_by like 'adopt from %' as adopted
   from {schema}.migration_history;
 
 -- lock_session(session_pid, lock_key): the session advisory lock, if it is free; for direct connections. A

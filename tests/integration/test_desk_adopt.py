@@ -160,6 +160,30 @@ def test_what_is_adopted_once_is_not_adopted_twice(migrated):
     assert second.stdout.endswith("nothing to record, 2 were on record before; nothing pending\n")
 
 
+def test_what_that_tool_applies_after_it_was_adopted_is_not_applied_twice(database, migrations):
+    """As `dbmate up` records it."""
+    directory = migrations(
+        _20240101000000_a="create table a (id int);", _20240102000000_b="insert into a values (1);"
+    )
+    fetch(database, "create table schema_migrations (version varchar primary key)")
+    fetch(database, "create table a (id int)")
+    fetch(database, "insert into schema_migrations values ('20240101000000')")
+    assert run_migrator(database, directory, "adopt", "--yes").returncode == 0
+    fetch(database, "insert into a values (1)")
+    fetch(database, "insert into schema_migrations values ('20240102000000')")
+
+    refused = run_migrator(database, directory)
+    (way,) = commands(told(refused))
+    adopted = run_migrator(database, directory, *way)
+    done = run_migrator(database, directory)
+
+    assert refused.returncode == 65
+    assert "has applied 20240102000000_b.sql since its history was adopted" in told(refused)
+    assert adopted.returncode == 0
+    assert done.stdout == "0 applied, 2 in all, nothing pending\n"
+    assert fetch(database, "select count(*) from a") == [(1,)]
+
+
 # A file of Drizzle's that was renamed has nothing but its content.
 @pytest.mark.parametrize(
     "migrated",
