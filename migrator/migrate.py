@@ -219,8 +219,7 @@ class Engine:
         run.in_doubt, run.sent_ahead = None, ()
 
     async def _apply_all(self, store: Store, lease: Lease, run: _Run) -> None:
-        # Late: see _load_runner.
-        from migrator import passage
+        from migrator import passage  # late: see _load_runner
 
         self.log.info("lease.acquired", token=lease.token, holder=lease.holder)
         async with (
@@ -237,7 +236,11 @@ class Engine:
             history = await store.history() or []
             plan = await self._plan(store, run, history)
             self._settle(run, plan)
-            await self._refuse_applied_elsewhere(store, plan, history)
+            if plan.pending and any(row.adopted for row in history):
+                from migrator.foreign import again  # late: only who came from another tool needs it
+
+                directories = self.settings.directories
+                await again.refuse(store.transport, plan.pending, history, directories, self._heard)
             await self._mirror(store)  # first, so that it isn't refused when something has been applied
             begun = {row.version: row for row in history}
             care = passage.care(self.settings, self.open_store, self._tell_blocked, is_first=not history)
@@ -248,13 +251,8 @@ class Engine:
             if self.settings.hazards != "off":
                 from migrator.hazards import guard  # late: nothing pending, nothing to look at
 
-                await guard.look(
-                    plan.pending,
-                    store.transport,
-                    self.log,
-                    refuse=self.settings.hazards == "refuse",
-                    supabase=self.settings.is_supabase,
-                )
+                refuse, supabase = self.settings.hazards == "refuse", self.settings.is_supabase
+                await guard.look(plan.pending, store.transport, self.log, refuse=refuse, supabase=supabase)
             self.log.info("migration.planned", pending=len(plan.pending), applied=plan.applied)
             for number, migration in enumerate(plan.pending):
                 self.tell(
@@ -340,25 +338,6 @@ class Engine:
         from migrator.supabase_history import HEARD  # late: most starts without it
 
         return HEARD if self.settings.supabase_history != "off" else ()
-
-    async def _refuse_applied_elsewhere(self, store: Store, plan: Plan, history: list[HistoryRow]) -> None:
-        """Don't apply what a tool has applied after its history was adopted.
-
-        Raises:
-            PlanError: There is such a file.
-        """
-        if not plan.pending or not any(row.adopted for row in history):
-            return
-        from migrator.foreign import again  # late: only who came from another tool needs it
-
-        await again.refuse(
-            store.transport,
-            plan.pending,
-            {row.version: row for row in history},
-            content=files.content,
-            directories=self.settings.directories,
-            heard=self._heard,
-        )
 
     async def _plan(self, store: Store, run: _Run, history: list[HistoryRow]) -> Plan:
         """What is to be done; the Supabase CLI's history is asked only if ours doesn't know all files."""

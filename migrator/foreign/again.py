@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from migrator import migration as files
 from migrator.errors import PlanError
 from migrator.foreign import look, matching
 from migrator.migration import Migration
@@ -15,9 +16,7 @@ from migrator.transport import Transport
 async def refuse(
     transport: Transport,
     pending: Sequence[Migration],
-    rows: Mapping[str, HistoryRow],
-    *,
-    content: Callable[[Migration], bytes],
+    history: Sequence[HistoryRow],
     directories: Sequence[Path],
     heard: Collection[str],
 ) -> None:
@@ -26,8 +25,7 @@ async def refuse(
     Args:
         transport: Where to look.
         pending: What is to be applied.
-        rows: What is on our record, by version.
-        content: A file's bytes.
+        history: What is on our record.
         directories: Where the files are: some tools have a journal beside them.
         heard: The tools whose history counts as it is.
 
@@ -35,10 +33,11 @@ async def refuse(
         PlanError: One has.
         MigratorError: That can't be found out.
     """
+    rows = {row.version: row for row in history}
     for source in await look.sources(transport, directories=directories):
         if source.tool.name in heard:
             continue
-        found = matching.match(source, pending, rows, content).record
+        found = matching.match(source, pending, rows, files.content).record
         if found:
             names = ", ".join(one.migration.filename for one in found)
             raise PlanError(
