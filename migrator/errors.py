@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+# What is true of a file after the server has said so.
+ROLLED_BACK = "rolled back: nothing of this file was applied"
 # What is true of a file when nobody could say what became of it.
 NOT_KNOWN = "whether it was rolled back is not known; the next run reads the history before it decides"
 

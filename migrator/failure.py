@@ -159,7 +159,7 @@ def state_of(error: DatabaseError, *, understood: bool, untouched: bool) -> str:
         return _TORN
     # Of a text that the parser doesn't know, anything might be a COMMIT, unless the server ran none of it.
     if error.ended is not Ended.UNKNOWN and (understood or (untouched and error.completed == 0)):
-        return "rolled back: nothing of this file was applied"
+        return errors.ROLLED_BACK
     return NOT_KNOWN
 
 

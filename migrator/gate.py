@@ -74,7 +74,8 @@ class Gate:
         self._may_lock = True
         self._takes = False
         self._may_set_deadlock_timeout = True
-        self._spared_until_s = 0.0
+        # By table.
+        self._spared_until_s: dict[int, float] = {}
         # Sessions that we couldn't end.
         self._unended: set[int] = set()
         # Locks that only showed when a try waited for them.
@@ -86,6 +87,11 @@ class Gate:
     def limit_ms(self) -> int:
         """How long the file's own statements may wait for a lock."""
         return locks.wait_ms(self._restraint.freeze_budget_ms, max(self._attempt, 1))
+
+    @property
+    def was_surprised(self) -> bool:
+        """Some try waited for a table that the file didn't seem to lock."""
+        return bool(self._surprises)
 
     async def open(self, wants: Sequence[Want], limit_ms: int | None) -> str:
         """Wait until a try is worth it; the statements that take the locks.
@@ -106,16 +112,20 @@ class Gate:
         if not self._may_lock:
             return ""
         patience_ms = self.limit_ms if limit_ms is None else limit_ms
-        vacuumed = any(held.gives_way for target in targets for held in target.held)
-        if vacuumed and not self._may_set_deadlock_timeout and time.monotonic() >= self._spared_until_s:
+        vacuumed = [target for target in targets if any(held.gives_way for held in target.held)]
+        only = None
+        if vacuumed and not self._may_set_deadlock_timeout:
             # Once for a while: it is the one case in which we stand in the queue for longer than the budget.
-            self._spared_until_s = time.monotonic() + _SPARE_S
-            patience_ms = max(patience_ms, _LONG_WAIT_MS)
+            only = next((one for one in vacuumed if one.lockable and one.oid not in self._spared()), None)
+        if only is not None:
+            self._spared_until_s[only.oid] = time.monotonic() + _SPARE_S
+            patience_ms = patience_ms and max(patience_ms, _LONG_WAIT_MS)
         taking = locks.taking(
             targets,
             patience_ms,
             self._attempt,
-            cancels_autovacuum=vacuumed and self._may_set_deadlock_timeout,
+            cancels_autovacuum=bool(vacuumed) and self._may_set_deadlock_timeout,
+            only=only,
         )
         self._takes = bool(taking)
         return taking
@@ -144,6 +154,11 @@ class Gate:
             self._may_lock = False
         return True
 
+    def _spared(self) -> frozenset[int]:
+        """Tables on which an autovacuum had its chance to give way not long ago."""
+        now_s = time.monotonic()
+        return frozenset(oid for oid, until_s in self._spared_until_s.items() if now_s < until_s)
+
     async def _clear(self, wanted: Sequence[Want]) -> tuple[Target, ...]:
         """Wait until nobody holds for long what is wanted; what will be locked."""
         pause_s, waits = _FIRST_LOOK_S, False
@@ -155,8 +170,7 @@ class Gate:
                 self._log.debug("lock.unseen", filename=self._filename, reason=str(error))
                 return ()
             targets = self._watching(seen, time.monotonic())
-            spared = time.monotonic() < self._spared_until_s
-            found = locks.blockers(targets, spared=spared)
+            found = locks.blockers(targets, spared=self._spared())
             if not found:
                 if waits:
                     self._tell(None)

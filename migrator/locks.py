@@ -5,7 +5,7 @@ The reasons are in docs/explanation/locks.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,8 @@ _TRIES_ONE_BY_ONE = 3
 # does so once. By default that is a second; where we may set it, this.
 AUTOVACUUM_CANCEL_MS = 10
 _MOST_SHOWN = 3
+# What pg_stat_activity has for the query of a session that it hides from us.
+_NOT_SHOWN = "<insufficient privilege>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +55,9 @@ class Held:
 
     @property
     def is_autovacuum(self) -> bool:
-        """It is an autovacuum, or may be one for all that we are shown."""
-        hidden = self.backend is None and self.state is None and self.pid is not None
+        """It is an autovacuum, or may be one for all that we are shown: only theirs is no user's."""
+        shown = (self.backend, self.state, self.user)
+        hidden = self.pid is not None and shown == (None, None, None)
         return self.backend == "autovacuum worker" or (hidden and self.mode is Mode.SHARE_UPDATE_EXCLUSIVE)
 
     @property
@@ -144,16 +147,17 @@ def read(rows: Iterable[Mapping[str, Any]]) -> tuple[Target, ...]:
     return tuple(found.values())
 
 
-def blockers(targets: Iterable[Target], *, spared: bool) -> list[Blocker]:
+def blockers(targets: Iterable[Target], *, spared: Container[int]) -> list[Blocker]:
     """Those whom there is no point in queueing for, the oldest first.
 
-    `spared`: an autovacuum has been given the chance to give way, and didn't.
+    `spared`: tables on which an autovacuum has been given the chance to give way, and didn't.
     """
     found = [
         Blocker(held=held, target=target)
         for target in targets
         for held in target.held
-        if (held.pid is None or (held.age_s or 0.0) >= PATIENT_AFTER_S) and (spared or not held.gives_way)
+        if (held.pid is None or (held.age_s or 0.0) >= PATIENT_AFTER_S)
+        and (target.oid in spared or not held.gives_way)
     ]
     return sorted(found, key=lambda one: -(one.held.age_s or 0.0))
 
@@ -171,7 +175,12 @@ def wait_ms(budget_ms: int, attempt: int) -> int:
 
 
 def taking(
-    targets: Sequence[Target], limit_ms: int, attempt: int, *, cancels_autovacuum: bool = False
+    targets: Sequence[Target],
+    limit_ms: int,
+    attempt: int,
+    *,
+    cancels_autovacuum: bool = False,
+    only: Target | None = None,
 ) -> str:
     """The statements that take all locks, one after the other in a fixed order; empty if there are none.
 
@@ -180,12 +189,15 @@ def taking(
         limit_ms: How long they may wait altogether; 0: as long as it takes.
         attempt: The number of this try, from 1.
         cancels_autovacuum: Set deadlock_timeout, so that an autovacuum gives way.
+        only: The only one to be waited for; None: those that are busy.
     """
     lockable = [one for one in targets if one.lockable and one.mode >= Mode.SHARE_UPDATE_EXCLUSIVE]
     if not lockable:
         return ""
     busy = [one for one in lockable if one.held] or lockable[:1]
-    if attempt <= _TRIES_ONE_BY_ONE:
+    if only in lockable:
+        busy = [only]
+    elif attempt <= _TRIES_ONE_BY_ONE:
         busy = [busy[(attempt - 1) % len(busy)]]
     free = [one for one in lockable if one not in busy]
     share_ms = limit_ms and max(1, limit_ms // len(busy))
@@ -213,7 +225,7 @@ def _held(row: Mapping[str, Any]) -> Held:
         user=row["usename"],
         state=row["state"],
         backend=row["backend_type"],
-        query=row["query"],
+        query=None if row["query"] == _NOT_SHOWN else row["query"],
         age_s=row["age_s"],
         idle_s=row["state_age_s"],
         gid=row["gid"],

@@ -61,6 +61,7 @@ class Parts:
         checksum: See `migration.Checksum`.
         understood: The parser knew all of it that might matter.
         wants: What it will lock.
+        runs_code: It may lock more than that.
         headers: What it asks for itself.
         meaning: See `migrator.meaning`; None if it isn't known.
     """
@@ -70,6 +71,7 @@ class Parts:
     checksum: str
     understood: bool
     wants: tuple[Want, ...] = ()
+    runs_code: bool = False
     headers: Headers = NO_HEADERS
     meaning: str | None = None
 
@@ -158,6 +160,7 @@ async def cut(file: BinaryIO, filename: str) -> Parts:
         checksum=str(reading.checksum),
         understood=cutting.understood,
         wants=tuple(cutting.wants),
+        runs_code=cutting.runs_code,
         headers=asked,
     )
 
@@ -170,6 +173,7 @@ class _Cutting:
         self.parts: list[Part] = []
         self.understood = True
         self.wants: list[Want] = []
+        self.runs_code = False
         self._made: set[str] = set()
         self._specials: list[Special] = []
         self._count = 0
@@ -201,6 +205,7 @@ class _Cutting:
         statement = Statement(text=found.text.decode("utf-8", "replace").rstrip(), offset=found.begin)
         kind = statements.kind(statement)
         self._count += 1
+        self.runs_code = self.runs_code or wants.may_run_code(statement.text)
         if wants.may_lock(statement.text):
             self.wants += wants.of([statements.tree(statement)], self._made)
         if kind == "plain":

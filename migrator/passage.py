@@ -65,13 +65,21 @@ class Passage:
         self._messages = messages
         self._filename = filename
 
-    async def through(self, attempt: Attempt, wants: Sequence[Want], *, waits_for_rows: bool = False) -> None:
+    async def through(
+        self,
+        attempt: Attempt,
+        wants: Sequence[Want],
+        *,
+        waits_for_rows: bool = False,
+        state: str = errors.ROLLED_BACK,
+    ) -> None:
         """Send it, again and again if others are in its way.
 
         Args:
             attempt: What to do.
             wants: What it will lock.
             waits_for_rows: It does nothing but change rows.
+            state: What state the file is in if this is cancelled.
 
         Raises:
             DatabaseError: The server refused it for good.
@@ -82,14 +90,15 @@ class Passage:
         tries = 0
         while True:
             locks = await gate.open(wants, self._messages.lock_timeout_ms)
-            self._messages.limit_waits(ROW_TIMEOUT_MS if waits_for_rows else gate.limit_ms)
+            only_rows = waits_for_rows and not gate.was_surprised
+            self._messages.limit_waits(ROW_TIMEOUT_MS if only_rows else gate.limit_ms)
             watch = self._watch()
             tries += 1
             try:
                 async with watch.over(closely=gate.is_surprised):
                     await attempt(locks)
             except TimeoutError as error:
-                raise self._kept_waiting(watch) from error
+                raise self._kept_waiting(watch, state) from error
             except Unavailable as error:
                 raise Unavailable(f"cannot apply {self._filename}: {error}\n{errors.NOT_KNOWN}") from error
             except DatabaseError as error:
@@ -119,7 +128,7 @@ class Passage:
         limit_ms = None if self._messages.allows_blocking else self._care.restraint.max_blocking_ms
         return Watch(self._care.open_store, self._messages.label, self._log, limit_ms=limit_ms)
 
-    def _kept_waiting(self, watch: Watch) -> MigrationFailed | Unavailable:
+    def _kept_waiting(self, watch: Watch, state: str) -> MigrationFailed | Unavailable:
         limit_ms = self._care.restraint.max_blocking_ms
         who = "a session" if watch.kept_waiting == 1 else f"{watch.kept_waiting} sessions"
         said = (
@@ -132,7 +141,7 @@ class Passage:
         )
         if self._store.transport.ended is Ended.UNKNOWN:
             return Unavailable(f"{said}\n{errors.NOT_KNOWN}")
-        return MigrationFailed(f"{said}\n{remedy}\nrolled back: nothing of this file was applied")
+        return MigrationFailed(f"{said}\n{remedy}\n{state}")
 
     def _is_worth_a_retry(self, error: DatabaseError, tries: int) -> bool:
         if error.sqlstate in _LOCK_CONFLICTS:

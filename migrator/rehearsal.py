@@ -94,6 +94,7 @@ class _Once(Passage):
         wants: Sequence[Want],  # noqa: ARG002
         *,
         waits_for_rows: bool = False,  # noqa: ARG002
+        state: str = "",  # noqa: ARG002
     ) -> None:
         self._messages.limit_waits(min(LOCK_TIMEOUT_MS, self._care.restraint.freeze_budget_ms))
         try:

@@ -193,9 +193,12 @@ class SqlRunner:
 
     async def _wants(self, understood: Script) -> tuple[list[Want], bool]:
         """What a file will lock, and whether it does nothing but change rows."""
-        if not wants.is_worth_a_look(understood.text) or await self._is_bare():
+        is_worth_a_look = wants.is_worth_a_look(understood.text)
+        if not (is_worth_a_look or wants.mentions_code(understood.text)) or await self._is_bare():
             return [], True
         found = statements.split(understood.text) or []
+        if not is_worth_a_look:
+            return [], not any(wants.may_run_code(one.text) for one in found)
         trees = [statements.tree(one) for one in found if wants.may_lock(one.text)]
         return wants.of(trees, self._made), wants.is_data_only(one.text for one in found)
 
@@ -214,7 +217,7 @@ class SqlRunner:
         if wanted and await self._is_bare():
             wanted = []
         try:
-            await passage.through(sending, wanted, waits_for_rows=not wanted)
+            await passage.through(sending, wanted, waits_for_rows=not (wanted or cut.runs_code))
         except DatabaseError as error:
             raise sending.failed(error) from error
 
@@ -249,13 +252,13 @@ class SqlRunner:
                 if way is Way.IN_TRANSACTION:
                     step = Step(self._store.transport, messages, statement, done=number, finished=finished)
                     rows = wants.is_data_only([statement.text])
-                    await passage.through(step, wanted, waits_for_rows=rows)
+                    await passage.through(step, wanted, waits_for_rows=rows, state=state)
                     continue
                 in_doubt = begun is not None and begun.in_doubt and number == before + 1
                 alone = Alone(
                     self._store, self._log, messages, statement, way, done=number - 1, in_doubt=in_doubt
                 )
-                await passage.through(alone, [] if way is Way.CONCURRENT else wanted)
+                await passage.through(alone, [] if way is Way.CONCURRENT else wanted, state=state)
                 settled = Sent(self._store.transport, messages.settle(done=number, finished=finished))
                 await passage.through(settled, [])
         except DatabaseError as error:

@@ -86,6 +86,13 @@ _WORTH_A_LOOK = re.compile(
 _DATA_ONLY = re.compile(
     r"(insert|update|delete|merge|with|select|values|copy|set|reset|analyze)\b", re.IGNORECASE
 )
+# What may lock anything, without a word of it: it runs code that we don't see. Dumps set and count up a lot.
+_MAY_RUN_CODE = re.compile(
+    r"(call\b|execute\b|select\b(?!\s+(pg_catalog\s*\.\s*)?(set_config|setval)\s*\()"
+    r"|do\b(?=.*\b(perform|execute|call)\b))",
+    re.IGNORECASE | re.DOTALL,
+)
+_MENTIONS_CODE = re.compile(r"\b(call|execute|select|perform)\b", re.IGNORECASE)
 
 
 def is_worth_a_look(text: str) -> bool:
@@ -95,7 +102,17 @@ def is_worth_a_look(text: str) -> bool:
 
 def is_data_only(texts: Iterable[str]) -> bool:
     """Whether statements only read and change rows, for all that can be told."""
-    return all(_DATA_ONLY.match(text) for text in texts)
+    return all(_DATA_ONLY.match(text) and not may_run_code(text) for text in texts)
+
+
+def may_run_code(text: str) -> bool:
+    """Whether a statement may call somebody's function that locks whatever it likes."""
+    return _MAY_RUN_CODE.match(text) is not None
+
+
+def mentions_code(text: str) -> bool:
+    """Whether a file may hold a statement that `may_run_code`: cheap."""
+    return _MENTIONS_CODE.search(text) is not None
 
 
 def may_lock(text: str) -> bool:
@@ -134,12 +151,19 @@ def name_of(relation: Node | None) -> str:
 def _made(tree: Node) -> Iterator[str]:
     match tree:
         case {"CreateStmt": node} | {"CreateForeignTableStmt": {"base": node}}:
-            if not node.get("if_not_exists"):
+            if not node.get("if_not_exists") and _lasts(node.get("relation")):
                 yield name_of(node.get("relation"))
-        case {"CreateTableAsStmt": {"into": {"rel": relation}} as node} if not node.get("if_not_exists"):
+        case {"CreateTableAsStmt": {"into": {"rel": relation}} as node} if not node.get(
+            "if_not_exists"
+        ) and _lasts(relation):
             yield name_of(relation)
         case {"ViewStmt": node} if not node.get("replace"):
             yield name_of(node.get("view"))
+
+
+def _lasts(relation: Node | None) -> bool:
+    """Whether it isn't a temporary table, behind which there may be one of that name in use."""
+    return (relation or {}).get("relpersistence") != "t"
 
 
 def _of_statement(tree: Node) -> Iterator[Want]:  # noqa: PLR0915 - a table

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -149,13 +150,47 @@ def test_what_only_the_catalogs_know_is_waited_for_too(shop, migrations, before,
         assert fetch(shop, WAITERS) == [(0,)]
 
 
-def test_a_statement_in_disguise_is_found_out_by_watching_it(shop, migrations):
-    text = "do $$ begin execute 'alter table busy add column extra int'; end $$;"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "do $$ begin execute 'alter table busy add column extra int'; end $$;",
+        "do $$ begin perform in_disguise(); end $$;",
+        "select in_disguise();",
+        "copy other (id) from stdin;\n-7\n\\.\nselect in_disguise();",
+    ],
+    ids=["built", "called in a block", "called", "called after COPY"],
+)
+def test_a_statement_in_disguise_is_found_out_by_watching_it(shop, migrations, text):
+    run(
+        shop,
+        "create function in_disguise() returns void language sql as 'alter table busy add column extra int'",
+    )
     with waiting_behind(blockers.long_reader(shop), shop, migrations(_1_a=text)) as said:
         assert said["table"] == "public.busy"
         assert fetch(shop, WAITERS) == [(0,)]
 
     assert "extra" in columns(shop)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("select tell_limit();", "30ms"),
+        ("copy other (id) from stdin;\n-7\n\\.\nselect tell_limit();", "30ms"),
+        ("insert into limits select current_setting('lock_timeout');", "1s"),
+    ],
+    ids=["called", "called after COPY", "only rows"],
+)
+def test_code_that_we_do_not_see_waits_no_longer_than_the_budget(shop, migrations, text, expected):
+    run(
+        shop,
+        "create table limits (setting text); create function tell_limit() returns void language sql as"
+        " $$ insert into limits select current_setting('lock_timeout') $$",
+    )
+    done = run_migrator(shop, migrations(_1_a=text))
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(shop, "select setting from limits") == [(expected,)]
 
 
 def test_readers_that_always_overlap_are_got_past(shop, migrations):
@@ -177,21 +212,77 @@ def test_an_autovacuum_is_cancelled_at_once_where_we_may(shop, migrations):
 
 
 def test_an_autovacuum_is_waited_for_once_for_longer_where_we_may_not(shop, migrations):
-    fetch(shop, "create role modest login")
-    name = fetch(shop, "select current_database()")[0][0]
-    run(
-        shop,
-        f"grant create on database {name} to modest; grant create on schema public to modest; alter table busy owner to modest",
-    )
-    modest = shop.replace("postgres@", "modest@", 1)
-    try:
-        with blockers.autovacuum(shop):
-            done = run_migrator(modest, migrations(_1_a=ALTER))
-    finally:
-        fetch(shop, "drop owned by modest cascade")
-        fetch(shop, "drop role modest")
+    with modest_owner(shop) as modest, blockers.autovacuum(shop):
+        done = run_migrator(modest, migrations(_1_a=ALTER))
 
     assert (done.returncode, done.stderr.count("lock.awaited")) == (0, 0)
+
+
+@contextmanager
+def modest_owner(url):
+    """The URL of somebody who owns the tables, and is shown nothing of other people's sessions."""
+    fetch(url, "create role modest login")
+    name = fetch(url, "select current_database()")[0][0]
+    run(
+        url,
+        f"grant create on database {name} to modest; grant create on schema public to modest;"
+        " alter table busy owner to modest; alter table other owner to modest",
+    )
+    try:
+        yield url.replace("postgres@", "modest@", 1)
+    finally:
+        fetch(url, "drop owned by modest cascade")
+        fetch(url, "drop role modest")
+
+
+def test_nobody_is_taken_for_an_autovacuum_because_we_are_shown_nothing_of_them(shop, migrations):
+    """An autovacuum would be queued for, for more than a second."""
+    by_hand = "begin; lock table busy in share update exclusive mode"
+    with (
+        modest_owner(shop) as modest,
+        blockers.idle_in_transaction(shop, by_hand),
+        load.Load(shop) as app,
+    ):
+        running = start_migrator(modest, migrations(_1_a=ALTER))
+        assert running.stderr is not None
+        said = json.loads(next(line for line in running.stderr if "lock.awaited" in line))
+        running.terminate()
+        running.communicate(timeout=20)
+        requests = app.stop()
+
+    assert "share update exclusive on public.busy" in said["reason"]
+    assert "privilege" not in said["reason"]
+    assert (requests.worst_ms < 900, requests.errors) == (True, [])
+
+
+def test_an_autovacuum_is_waited_for_and_not_the_table_that_is_busy_besides(shop, migrations):
+    directory = migrations(_1_a=f"alter table other add column extra int; {ALTER}")
+    read = "select pg_sleep(0.05) from other where id = 1"
+    with modest_owner(shop) as modest, blockers.autovacuum(shop), reading(shop, read):
+        done = run_migrator(modest, directory)
+
+    assert (done.returncode, done.stderr.count("lock.awaited")) == (0, 0)
+
+
+@contextmanager
+def reading(url, query):
+    """Three who run a query again and again, so that there is always one at it."""
+    ended = threading.Event()
+
+    def read_on():
+        with blockers.Session(url) as session:
+            while not ended.is_set():
+                session.execute(query)
+
+    threads = [threading.Thread(target=read_on) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_an_idle_session_in_the_way_is_ended_if_that_is_asked_for(shop, migrations):
@@ -304,6 +395,19 @@ def test_a_file_may_keep_others_waiting_if_that_is_asked_for(shop, migrations, h
     _, err = running.communicate(timeout=30)
 
     assert running.returncode == 0, err
+
+
+def test_a_cancelled_step_is_not_taken_for_the_whole_file(shop, migrations):
+    text = f"create index concurrently i on other (note); do $$ begin {ALTER} perform pg_sleep(60); end $$;"
+    running = start_migrator(shop, migrations(_1_a=text), MIGRATION_MAX_BLOCKING_MS="300")
+    asleep = "select count(*) from pg_locks where relation = 'busy'::regclass and mode = 'AccessExclusiveLock' and granted"
+    wait_until(lambda: fetch(shop, asleep) == [(1,)], what="the step's lock")
+    fetch(shop, "select count(*) from busy")
+    _, err = running.communicate(timeout=30)
+
+    assert log_lines(err)[-1]["reason"].endswith(
+        "of 2 statements, statement 1 is done and on record; the next run goes on with statement 2"
+    )
 
 
 def test_a_long_file_that_nobody_waits_for_is_left_alone(shop, migrations):

@@ -38,6 +38,7 @@ HIDDEN_VACUUM = held(mode=Mode.SHARE_UPDATE_EXCLUSIVE, age_s=9.0)
         (WRAPAROUND, False, True),
         (HIDDEN_VACUUM, False, False),
         (held(mode=Mode.SHARE_UPDATE_EXCLUSIVE, state="active"), False, True),
+        (held(mode=Mode.SHARE_UPDATE_EXCLUSIVE, user="ann"), False, True),
     ],
     ids=[
         "somebody for long",
@@ -49,14 +50,15 @@ HIDDEN_VACUUM = held(mode=Mode.SHARE_UPDATE_EXCLUSIVE, age_s=9.0)
         "or may not",
         "also one that is hidden from us",
         "nobody else does",
+        "nor somebody who is hidden but for a name",
     ],
 )
 def test_who_is_waited_for_outside_of_the_queue(one, spared, expected):
-    assert bool(locks.blockers([target(one)], spared=spared)) is expected
+    assert bool(locks.blockers([target(one, oid=5)], spared={5} if spared else {6})) is expected
 
 
 def test_the_oldest_is_named_first_and_the_rest_is_counted():
-    found = locks.blockers([target(*(held(pid=n, age_s=float(n)) for n in range(1, 6)))], spared=False)
+    found = locks.blockers([target(*(held(pid=n, age_s=float(n)) for n in range(1, 6)))], spared=())
 
     assert locks.described(found) == (
         "pid 5 (transaction open for 5.0 s) holds access share on public.a; "
@@ -172,3 +174,12 @@ def test_an_autovacuum_is_cancelled_where_we_may():
 
 def test_a_file_that_waits_as_long_as_it_takes_has_all_its_locks_wait():
     assert "nowait" not in locks.taking([A, B], 0, 1)
+
+
+def test_whom_a_long_wait_is_for_is_the_only_one_waited_for():
+    vacuumed = target(VACUUM, oid=9, name="z")
+
+    assert locks.taking([BUSY_B, vacuumed], 1300, 4, only=vacuumed) == (
+        "set local lock_timeout = 1300;\nlock table only z in access exclusive mode;\n"
+        "lock table only b in share mode nowait;\n"
+    )

@@ -110,7 +110,38 @@ def test_what_an_earlier_file_of_the_run_has_made_is_used_by_nobody_yet():
     [
         ("insert into a values (1); update a set x = 1", True),
         ("update a set x = 1; alter table a add y int", False),
+        (
+            "select set_config('search_path', '', false); SELECT pg_catalog.setval('s', 3); insert into a values (1)",
+            True,
+        ),
+        ("insert into a values (1); select migrate()", False),
+        ("call migrate()", False),
     ],
 )
 def test_files_that_only_change_rows_are_told_apart(text, expected):
     assert wants.is_data_only(one.text for one in statements.split(text) or []) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("select migrate()", True),
+        ("call migrate()", True),
+        ("do $$ begin perform migrate(); end $$", True),
+        ("do $$ begin update a set x = 1; end $$", False),
+        ("select pg_catalog.setval('s', 3)", False),
+        ("insert into a select * from b on conflict do nothing", False),
+    ],
+)
+def test_code_that_may_lock_anything_is_told_from_what_changes_rows(text, expected):
+    assert wants.may_run_code(text) is expected
+    assert wants.mentions_code(text) or not expected
+
+
+def test_a_temporary_table_makes_nobody_forget_the_one_behind_it():
+    text = (
+        "create temp table a (id int); create temp table b as select 1; alter table a add x int; drop table b"
+    )
+    found = wants.of([statements.tree(one) for one in statements.split(text) or []], set())
+
+    assert {one.name for one in found} == {'"a"', '"b"'}
