@@ -258,7 +258,7 @@ class Watch:
             raise group.exceptions[0] from None  # the body's
 
     async def _look(self, scope: asyncio.Timeout, *, closely: bool) -> None:
-        pause_s = _WATCH_CLOSELY_S if closely else _WATCH_S
+        pause_s = _WATCH_CLOSELY_S if closely else min(_WATCH_S, (self._limit_ms or 1000) / 4000)
         since_s: float | None = None
         if not closely:
             await asyncio.sleep(pause_s)  # most files are done by then

@@ -125,9 +125,7 @@ class Messages:
 
     def limit(self, limit_ms: int | None) -> str:
         """How long a statement outside of a transaction may wait for a lock; None: as long as one within."""
-        if limit_ms is None or self._headers.lock_timeout_ms is not None:
-            return f"set lock_timeout = {self._values['lock_timeout_ms']}"
-        return f"set lock_timeout = {limit_ms}"
+        return f"set lock_timeout = {self._values['lock_timeout_ms'] if limit_ms is None else limit_ms}"
 
     def announce(self, *, done: int) -> str:
         """That the next statement, which can't run in a transaction, is about to be sent: if we may."""

@@ -307,12 +307,13 @@ def test_an_idle_session_is_left_alone_otherwise(shop, migrations):
         ]
 
 
-def test_concurrently_waits_for_as_long_as_it_takes_and_leaves_nothing_invalid(shop, migrations):
+@pytest.mark.parametrize("header", ["", "-- migrator: lock-timeout=50ms\n"], ids=["plain", "with a limit"])
+def test_concurrently_waits_for_as_long_as_it_takes_and_leaves_nothing_invalid(shop, migrations, header):
     fetch(
         shop,
         "alter database " + fetch(shop, "select current_database()")[0][0] + " set lock_timeout = '100ms'",
     )
-    directory = migrations(_1_a="create index concurrently i on busy (note);")
+    directory = migrations(_1_a=f"{header}create index concurrently i on busy (note);")
     with held(shop, "update busy set note = 'y' where id = 2") as let_go:
         running = start_migrator(shop, directory)
         there = "select count(*) from pg_stat_progress_create_index where phase like 'waiting%'"
