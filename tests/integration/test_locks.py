@@ -316,7 +316,10 @@ def test_concurrently_waits_for_as_long_as_it_takes_and_leaves_nothing_invalid(s
     directory = migrations(_1_a=f"{header}create index concurrently i on busy (note);")
     with held(shop, "update busy set note = 'y' where id = 2") as let_go:
         running = start_migrator(shop, directory)
-        there = "select count(*) from pg_stat_progress_create_index where phase like 'waiting%'"
+        there = (
+            "select count(*) from pg_stat_progress_create_index join pg_stat_activity using (pid)"
+            " where phase like 'waiting%' and clock_timestamp() - query_start > '200ms'"
+        )
         wait_until(lambda: fetch(shop, there) == [(1,)], what="the wait of CREATE INDEX CONCURRENTLY")
         read_and_write(shop)
         let_go()
