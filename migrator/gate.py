@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from migrator import locks
 from migrator.errors import ConfigError, MigrationFailed, MigratorError
-from migrator.locks import Blocker, Target, Watching
+from migrator.locks import Blocker, Kept, Target, Watching
 from migrator.log import Log
 from migrator.store import Store
 from migrator.transport import DatabaseError
@@ -206,6 +206,7 @@ class Gate:
         if limit_s is None:
             return
         for one in found:
+            self._tell_hidden(one, limit_s)
             if (
                 one.held.pid is None
                 or one.held.pid in self._unended
@@ -221,6 +222,16 @@ class Gate:
                 continue
             if ended:
                 self._log.warning("blocker.ended", pid=one.held.pid, reason=str(one))
+
+    def _tell_hidden(self, one: Blocker, limit_s: float) -> None:
+        """Say so where we aren't shown whether somebody is idle, and so can't end them."""
+        held = one.held
+        if held.pid is None or held.state or held.is_autovacuum or held.pid in self._unended:
+            return
+        if (held.age_s or 0.0) >= limit_s:
+            self._unended.add(held.pid)
+            reason = "we may not see whether it is idle; remedy: grant pg_read_all_stats to our role"
+            self._log.warning("blocker.unended", pid=held.pid, reason=f"cannot end pid {held.pid}: {reason}")
 
 
 class Watch:
@@ -259,7 +270,7 @@ class Watch:
 
     async def _look(self, scope: asyncio.Timeout, *, closely: bool) -> None:
         pause_s = _WATCH_CLOSELY_S if closely else min(_WATCH_S, (self._limit_ms or 1000) / 4000)
-        since_s: float | None = None
+        kept = Kept()
         if not closely:
             await asyncio.sleep(pause_s)  # most files are done by then
         try:
@@ -270,19 +281,14 @@ class Watch:
                     if closely and ours:
                         self.surprise = _surprise(ours[0].table, ours[0].mode)
                     others = len({one.pid for one in found if not one.is_ours})
-                    since_s = (time.monotonic() if since_s is None else since_s) if others else None
-                    if self._is_too_long(since_s):
+                    waited_s = kept(others, time.monotonic())
+                    if others and self._limit_ms is not None and waited_s * 1000 >= self._limit_ms:
                         self.kept_waiting = others
                         scope.reschedule(asyncio.get_running_loop().time())
                         return
                     await asyncio.sleep(pause_s)
         except MigratorError as error:
             self._log.warning("lock.unwatched", reason=str(error))
-
-    def _is_too_long(self, since_s: float | None) -> bool:
-        if since_s is None or self._limit_ms is None:
-            return False
-        return (time.monotonic() - since_s) * 1000 >= self._limit_ms
 
 
 def _surprise(table: str | None, mode: str | None) -> Want | None:

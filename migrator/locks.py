@@ -25,6 +25,8 @@ _TRIES_ONE_BY_ONE = 3
 # does so once. By default that is a second; where we may set it, this.
 AUTOVACUUM_CANCEL_MS = 10
 _MOST_SHOWN = 3
+# If nobody has waited for so long, it begins anew.
+_FORGIVEN_AFTER_S = 1.0
 # What pg_stat_activity has for the query of a session that it hides from us.
 _NOT_SHOWN = "<insufficient privilege>"
 
@@ -129,6 +131,32 @@ class Watching:
             aged.append(replace(target, held=tuple(held)))
         self._seen_s = seen_s
         return tuple(aged)
+
+
+class Kept:
+    """For how long others have been kept waiting, from looks at them.
+
+    Who waits for what a transaction holds gives up before its end only at a limit of their own, so that a
+    moment without anybody doesn't mean that nobody minds.
+    """
+
+    def __init__(self) -> None:
+        """Nobody has waited yet."""
+        self._waited_s = 0.0
+        # The last look at which somebody waited, and whether the last of all was one.
+        self._last_s: float | None = None
+        self._still = False
+
+    def __call__(self, waiting: int, now_s: float) -> float:
+        """In seconds; so many wait now."""
+        if waiting:
+            if self._still and self._last_s is not None:
+                self._waited_s += now_s - self._last_s
+            self._last_s = now_s
+        elif self._last_s is not None and now_s - self._last_s >= _FORGIVEN_AFTER_S:
+            self._waited_s, self._last_s = 0.0, None
+        self._still = bool(waiting)
+        return self._waited_s
 
 
 def read(rows: Iterable[Mapping[str, Any]]) -> tuple[Target, ...]:

@@ -91,6 +91,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         raise PlanError("cannot check: " + "; ".join(unknown))
     found = [one for one in check.check(read, facts) if options.all or one.severity is not Severity.NOTICE]
     paths = {one.path.name: one.path for one in read}
+    _tell_unknown(session, read)
     mask = Redactor(settings.secrets)
     for line in _lines(found, paths, options, database=use_database):
         write(mask(line))
@@ -100,6 +101,17 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         for line in fix.fix(read, found, known.migrations, {row.version for row in history}):
             write(mask(line))
     return HAZARDS_FOUND if any(one.severity is not Severity.NOTICE for one in found) else 0
+
+
+def _tell_unknown(session: Session, read: Sequence[Parsed]) -> None:
+    for one in read:
+        if one.unknown:
+            line, statement = one.unknown[0]
+            more = f", and {len(one.unknown) - 1} more" if len(one.unknown) > 1 else ""
+            reason = (
+                f"cannot look at what the parser doesn't know: {one.path.name}:{line}: {statement!r}{more}"
+            )
+            session.log.warning("hazard.unknown", filename=one.path.name, line=line, reason=reason)
 
 
 def _lines(

@@ -54,6 +54,8 @@ class Parsed:
         in_transaction: Its statements share one.
         allowed: What its headers allow: rule and reason.
         whole: All of it was looked at.
+        lexed: The parser doesn't know all of it, so that it was cut by psql's rules.
+        unknown: Statements that the parser doesn't know, each with its line.
     """
 
     path: Path
@@ -62,6 +64,8 @@ class Parsed:
     in_transaction: bool = True
     allowed: dict[str, str] = field(default_factory=dict)
     whole: bool = True
+    lexed: bool = False
+    unknown: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def in_supabase(self) -> bool:
@@ -81,15 +85,18 @@ def parse(path: AnyPath, go_on: Callable[[], bool] = lambda: True) -> Parsed:
     else:
         parsed.text = files.read_text(path)
         _take_headers(parsed, parsed.text)
-        found = _cut(parsed.text)
+        found = _cut(parsed)
     for statement, line, column in found:
         if not go_on():
             parsed.whole = False
             break
-        if not _MATTERS.match(statement.text):
+        matters = _MATTERS.match(statement.text)
+        if not matters and not parsed.lexed:
             continue
         whole = statements.tree(statement)
         if not whole:
+            parsed.unknown.append((line, statement.first_line))
+        if not whole or not matters:
             continue
         kind, node = next(iter(whole.items()))
         if kind == "DoStmt":
@@ -155,9 +162,11 @@ def _take_headers(parsed: Parsed, text: str) -> None:
         parsed.in_transaction = False
 
 
-def _cut(text: str) -> Iterator[tuple[Statement, int, int]]:
+def _cut(parsed: Parsed) -> Iterator[tuple[Statement, int, int]]:
+    text = parsed.text
     found = statements.split(text)
     if found is None:  # COPY data, a psql command, or syntax that the parser doesn't know
+        parsed.lexed = True
         yield from _placed(text, list(_lexed(text)))
     else:
         yield from _placed(text, found)

@@ -373,3 +373,17 @@ def test_a_new_table_without_row_security_is_told_in_a_supabase_project(tmp_path
 
     assert [one["rule"] for one in json.loads(done.stdout)["findings"]] == ["table-without-rls"]
     assert REFERENCE.exists()
+
+
+def test_what_the_parser_does_not_know_is_told_and_the_rest_is_looked_at(tmp_path):
+    """Not what only the parser takes for unknown: COPY data and psql's commands."""
+    file = tmp_path / "1_a.sql"
+    file.write_text(f"{REWRITE}selec nonsense;\ndrop tabel shops;\ncopy shops from stdin;\n7\n\\.\n")
+    other = tmp_path / "2_b.sql"
+    other.write_text("copy shops from stdin;\n7\n\\.\n\\echo done\nselect 1;\n")
+    done = lint("--offline", file, other)
+
+    (said,) = log_lines(done.stderr)
+    assert (said["event"], said["level"], said["line"]) == ("hazard.unknown", "warning", 2)
+    assert said["reason"].endswith("the parser doesn't know: 1_a.sql:2: 'selec nonsense', and 1 more")
+    assert "change-column-type" in done.stdout

@@ -2,9 +2,11 @@
 
 import json
 import re
+import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import asyncpg
 import pytest
 
 from bench import blockers, load
@@ -300,6 +302,18 @@ def test_an_idle_session_in_the_way_is_ended_if_that_is_asked_for(shop, migratio
     assert "holds access share on public.busy" in ended["reason"]
 
 
+def test_it_is_said_where_we_may_not_see_who_is_idle(shop, migrations):
+    asked = {"MIGRATION_TERMINATE_IDLE_BLOCKERS": "1"}
+    with modest_owner(shop) as modest, blockers.long_reader(shop):
+        running = start_migrator(modest, migrations(_1_a=ALTER), **asked)
+        assert running.stderr is not None
+        said = json.loads(next(line for line in running.stderr if "blocker.unended" in line))
+        running.terminate()
+        running.communicate(timeout=20)
+
+    assert "grant pg_read_all_stats to our role" in said["reason"]
+
+
 def test_an_idle_session_is_left_alone_otherwise(shop, migrations):
     with waiting_behind(blockers.long_reader(shop), shop, migrations(_1_a=ALTER)):
         assert fetch(shop, "select count(*) from pg_stat_activity where state = 'idle in transaction'") == [
@@ -399,6 +413,29 @@ def test_a_file_may_keep_others_waiting_if_that_is_asked_for(shop, migrations, h
     _, err = running.communicate(timeout=30)
 
     assert running.returncode == 0, err
+
+
+def test_those_who_give_up_waiting_count_as_well(shop, migrations):
+    """An app with a limit of its own fails again and again, and there are moments without anybody."""
+    running = start_migrator(
+        shop, migrations(_1_a=f"{ALTER} select pg_sleep(60);"), MIGRATION_MAX_BLOCKING_MS="500"
+    )
+    asleep = "select count(*) from pg_locks where relation = 'busy'::regclass and mode = 'AccessExclusiveLock' and granted"
+    wait_until(lambda: fetch(shop, asleep) == [(1,)], what="the file's lock")
+    with blockers.Session(shop) as app:
+        app.execute("set lock_timeout = '400ms'")
+
+        def is_cancelled():
+            with suppress(asyncpg.LockNotAvailableError):
+                app.execute("select count(*) from busy")
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(0.2)
+            return running.returncode is not None
+
+        wait_until(is_cancelled, what="the end of the file")
+    _, err = running.communicate()
+
+    assert "MIGRATION_MAX_BLOCKING_MS" in log_lines(err)[-1]["reason"]
 
 
 def test_a_cancelled_step_is_not_taken_for_the_whole_file(shop, migrations):

@@ -183,3 +183,20 @@ def test_whom_a_long_wait_is_for_is_the_only_one_waited_for():
         "set local lock_timeout = 1300;\nlock table only z in access exclusive mode;\n"
         "lock table only b in share mode nowait;\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([(0.0, 1)], 0.0),
+        ([(0.0, 1), (0.25, 2), (0.5, 1)], 0.5),
+        ([(0.0, 1), (0.25, 1), (0.5, 0), (0.75, 1), (1.0, 1)], 0.5),
+        ([(0.0, 1), (0.25, 1), (0.5, 0), (1.25, 0), (1.5, 1), (1.75, 1)], 0.25),
+        ([(0.0, 0), (5.0, 1)], 0.0),
+    ],
+    ids=["at first", "all the time", "come and go", "long ago", "late"],
+)
+def test_how_long_others_were_kept_waiting_survives_those_who_give_up(looks, expected):
+    kept = locks.Kept()
+
+    assert [kept(waiting, now_s) for now_s, waiting in looks][-1] == expected
