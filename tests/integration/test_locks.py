@@ -429,7 +429,7 @@ def test_those_who_give_up_waiting_count_as_well(shop, migrations):
             with suppress(asyncpg.LockNotAvailableError):
                 app.execute("select count(*) from busy")
             with suppress(subprocess.TimeoutExpired):
-                running.wait(0.2)
+                running.wait(0.3)
             return running.returncode is not None
 
         wait_until(is_cancelled, what="the end of the file")
