@@ -39,6 +39,15 @@ def set_not_null(seen: Seen, command: Node, number: int) -> Iterator[Finding]:
     )
 
 
+def _timezone(seen: Seen) -> str:
+    """The session's; empty if it isn't known, as where the file sets it."""
+    is_set = any(
+        kind == "VariableSetStmt" and node.get("name", "timezone").lower() == "timezone"
+        for kind, node in seen.trees[: seen.number]
+    )
+    return seen.world.facts.timezone if seen.world.facts and not is_set else ""
+
+
 def change_type(seen: Seen, command: Node) -> Iterator[Finding]:
     """ALTER COLUMN TYPE."""
     relation, column, definition = seen.node["relation"], command["name"], command["def"]["ColumnDef"]
@@ -55,7 +64,7 @@ def change_type(seen: Seen, command: Node) -> Iterator[Finding]:
             found.columns[column],
             name,
             modifiers,
-            timezone=seen.world.facts.timezone if seen.world.facts else "",
+            timezone=_timezone(seen),
             indexed=bool(holding),
         )
         # What an index computes, or leaves out, is never compared: PostgreSQL builds it anew.

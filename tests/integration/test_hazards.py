@@ -109,6 +109,7 @@ CASES = {
     "alter table orders alter at type timestamptz": set(),
     "alter table orders alter at type timestamptz(2)": {"change-column-type"},
     "alter table orders alter made type timestamptz": set(),
+    "set time zone 'Europe/Berlin'; alter table orders alter made type timestamptz": {"change-column-type"},
     "alter table orders alter indexed_at type timestamptz": {"change-column-type"},
     "alter table orders alter ip type inet": set(),
     "alter table orders alter bits type varbit(10)": set(),
