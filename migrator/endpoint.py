@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from migrator.errors import ConfigError
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
-# What a key may consist of: what else there is would end the header that it is sent in.
-_KEY = re.compile(r"[\x21-\x7e]+")
+# What a key may consist of, and a URL: what else there is would end the header or line that it is sent in.
+_PLAIN = re.compile(r"[\x21-\x7e]+")
 _ROLE = "service_role"
 
 
@@ -66,8 +66,16 @@ def parse(url: str, url_name: str, key: str, key_name: str) -> Endpoint:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    host = parts.hostname
-    if parts.scheme not in _DEFAULT_PORTS or not host or parts.query or parts.fragment or "@" in parts.netloc:
+    host = parts.hostname or ""
+    # urlsplit leaves line breaks out, as if they hadn't been there.
+    is_plain = _PLAIN.fullmatch(url) is not None and _is_host(host)
+    if (
+        parts.scheme not in _DEFAULT_PORTS
+        or not is_plain
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
         raise ConfigError(
             f"cannot use {url_name}: it must be the project's URL, like https://abcdefgh.supabase.co"
         )
@@ -92,10 +100,14 @@ def parse(url: str, url_name: str, key: str, key_name: str) -> Endpoint:
 
 def _headers(key: str, name: str) -> tuple[tuple[str, str], ...]:
     """A new key isn't a token that the database's API could read: it goes into `apikey` alone."""
-    if not _KEY.fullmatch(key):
+    if not _PLAIN.fullmatch(key):
         raise ConfigError(f"cannot use {name}: it must be one word of plain ASCII characters")
     if key.startswith("sb_publishable_"):
         raise ConfigError(f"cannot use {name}: it holds a publishable key; set a secret key (sb_secret_...)")
+    if key.startswith("sbp_"):
+        raise ConfigError(
+            f"cannot use {name}: it holds a personal access token; set a secret key (sb_secret_...)"
+        )
     if key.startswith("sb_"):
         return (("apikey", key),)
     role = _role_of(key)
@@ -117,6 +129,11 @@ def _role_of(key: str) -> str | None:
         return None
     role = claims.get("role") if isinstance(claims, dict) else None
     return role if isinstance(role, str) else None
+
+
+def _is_host(host: str) -> bool:
+    """Whether it can be looked up, or is an address."""
+    return ":" in host or all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
 
 
 def _is_private(host: str) -> bool:
