@@ -150,9 +150,10 @@ class Settings:
         """
         place = self.database or self.rest
         if place is None:
+            project = ", or both SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY to those of a project"
             raise ConfigError(
                 "cannot migrate without a database: set SUPABASE_DB_URL, DIRECT_URL or DATABASE_URL to a "
-                "postgresql:// URL, or both SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY to those of a project"
+                f"postgresql:// URL{project if self.runner in ('direct', 'rest') else ''}"
             )
         return place
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 # Outside of quotes they mean something to a shell, and would be mere words to a program.
-_OPERATORS = ";|&<>\n"
+_OPERATORS = ";|&<>()\n"
 
 
 def split(raw: str) -> tuple[str, ...]:

@@ -68,13 +68,20 @@ def _command(settings: ProgramSettings) -> Job:
     words = settings.command
     what = shorten.middle(settings.redact(shlex.join(words)), _SHOWN_CHARS)
     if shutil.which(words[0], path=settings.path) is None:
-        there = Path(words[0]).exists() and "/" in words[0]
-        remedy = (
-            "make it executable (chmod +x)" if there else "install it in this image, or correct the command"
-        )
-        reason = "isn't executable" if there else "isn't there" if "/" in words[0] else "isn't in PATH"
-        raise ConfigError(f"cannot run MIGRATION_COMMAND: {settings.redact(words[0])!r} {reason}; {remedy}")
+        raise ConfigError(f"cannot run MIGRATION_COMMAND: {settings.redact(words[0])!r} {_why_not(words[0])}")
     return _whole(Program(what=what, argv=words, variables=settings.variables))
+
+
+def _why_not(program: str) -> str:
+    """Why it can't be run, and what to do."""
+    install = "install it in this image, or correct the command"
+    if "/" not in program:
+        return f"isn't in PATH; {install}"
+    if Path(program).is_dir():
+        return "is a directory; name a program in it"
+    if Path(program).exists():
+        return "isn't executable; make it executable (chmod +x)"
+    return f"isn't there; {install}"
 
 
 def _shell(session: Session, settings: ProgramSettings) -> Job | None:

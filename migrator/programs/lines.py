@@ -5,11 +5,15 @@ from __future__ import annotations
 import codecs
 import re
 from collections import deque
+from collections.abc import Callable
 
 from migrator import shorten
 
-# Of a longer line, this much is one line.
+# Of a longer line, about this much is one line.
 MAX_LINE_CHARS = 64 * 1024
+# Of what is cut from a longer line, so much stays for the next: more than any secret has, whose end may be
+# still to come.
+_KEPT_CHARS = 4096
 _TAIL_LINES = 8
 _TAIL_CHARS = 300
 
@@ -25,8 +29,9 @@ _END = re.compile(r"\r\n|\n|\r")
 class Lines:
     """Cuts one stream into lines."""
 
-    def __init__(self) -> None:
-        """Nothing has come yet."""
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        """Nothing has come yet. `redact` sees a line before it is cut: half a secret isn't known as one."""
+        self._redact = redact
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._rest = ""
 
@@ -37,9 +42,13 @@ class Lines:
         held = "\r" if text.endswith("\r") and not final else ""
         *whole, rest = _END.split(text.removesuffix(held) if held else text)
         self._rest = rest + held
-        if final or len(self._rest) > MAX_LINE_CHARS:
+        if final:
             whole.append(self._rest)
             self._rest = ""
+        elif len(self._rest) > MAX_LINE_CHARS + _KEPT_CHARS:
+            masked = self._redact(self._rest)
+            whole.append(masked[:-_KEPT_CHARS])
+            self._rest = masked[-_KEPT_CHARS:]
         return [line for line in map(plain, whole) if line]
 
 

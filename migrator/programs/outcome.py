@@ -90,8 +90,18 @@ def _hint(ended: Ended) -> str:
         number = ended.code - _SIGNAL_BASE  # as a shell tells the death of what it ran
     if number in (_SIGKILL, _SIGABRT, _SIGSEGV):
         return "; out of memory? then raise MIGRATION_MAX_MEMORY_MB"
-    if ended.error == errno.ENOENT or ended.code == _NOT_FOUND:
+    if ended.error == errno.ENOENT:  # it is there, as we have looked: what runs it isn't
+        return (
+            "; what its first line (#!) names isn't in this image, or that line ends as on Windows (CR LF), "
+            "or it was made for another C library"
+        )
+    if ended.error == errno.ENOEXEC:
+        return (
+            "; a script begins with #!/bin/sh or its kind, and another program is made for this machine's "
+            "architecture"
+        )
+    if ended.code == _NOT_FOUND:
         return "; it, or something that it calls, isn't installed in this image"
-    if ended.error in (errno.EACCES, errno.ENOEXEC) or ended.code == _NOT_EXECUTABLE:
+    if ended.error == errno.EACCES or ended.code == _NOT_EXECUTABLE:
         return "; make it executable (chmod +x), for this machine's architecture"
     return ""

@@ -20,6 +20,8 @@ from migrator.report import MAX_TEXT_CHARS
 GUARD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guard.py")
 _CHUNK_BYTES = 64 * 1024
 _MAX_STATUS_BYTES = 100
+# A chunk may be 30,000 lines, a second's work: a flood of them would keep the lease from being renewed.
+_LINES_AT_ONCE = 100
 # For output that is on its way still when the program and its guard have ended.
 _LAST_WORDS_S = 2.0
 
@@ -104,10 +106,12 @@ class Programs:
         return said
 
     async def _read(self, name: str, stream: asyncio.StreamReader, program: Program, tail: Tail) -> None:
-        lines = Lines()
+        lines = Lines(self._redact)
         while True:
             content = await stream.read(_CHUNK_BYTES)
-            for line in lines.feed(content, final=not content):
+            for number, line in enumerate(lines.feed(content, final=not content), 1):
+                if number % _LINES_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 masked = shorten.middle(self._redact(line), MAX_TEXT_CHARS)
                 tail.add(masked)
                 if not program.quiet:

@@ -81,13 +81,17 @@ def test_words_are_split_and_nothing_is_expanded(database, tmp_path):
         ("nonesuch up", {}, 78, "'nonesuch' isn't in PATH; install it in this image"),
         ("./not.sh", {}, 78, "'./not.sh' isn't executable; make it executable (chmod +x)"),
         ("./none.sh", {}, 78, "'./none.sh' isn't there"),
-        ("./broken", {}, 78, "could not be started: Exec format error"),
+        ("./broken", {}, 78, "could not be started: Exec format error; a script begins with #!"),
+        ("./windows", {}, 78, "that line ends as on Windows"),
+        ("./", {}, 78, "'./' is a directory"),
     ],
 )
 def test_each_end_has_its_exit_code_and_its_words(database, tmp_path, *, command, extra, code, words):
     (tmp_path / "not.sh").touch()
     (tmp_path / "broken").write_bytes(b"\x7fELF nonsense")
     (tmp_path / "broken").chmod(0o755)
+    (tmp_path / "windows").write_bytes(b"#!/bin/sh\r\necho no\r\n")
+    (tmp_path / "windows").chmod(0o755)
     done = migrate(database, tmp_path, command=command, **extra)
 
     assert done.returncode == code, done.stderr
@@ -123,6 +127,23 @@ def test_a_long_line_and_a_flood_are_bounded(database, tmp_path):
     assert output(done)[-1] == "2000"
     assert reason(done).endswith("1999\n2000")
     assert len(reason(done)) < 1000
+
+
+def test_without_a_database_url_a_projects_url_is_not_asked_for(tmp_path):
+    project = {"SUPABASE_URL": "http://localhost:1", "SUPABASE_SERVICE_ROLE_KEY": "sb_secret_0123"}
+    done = migrate("", tmp_path, command="true", **project)
+
+    assert done.returncode == 78
+    assert reason(done).endswith("DIRECT_URL or DATABASE_URL to a postgresql:// URL")
+
+
+def test_a_flood_of_short_lines_does_not_keep_the_lease_from_being_renewed(database, tmp_path):
+    done = migrate(
+        database, tmp_path, command="sh -c 'yes | head -c 600000; exit 3'", MIGRATION_LEASE_TTL="4"
+    )
+
+    assert done.returncode == 1, done.stderr[-1000:]
+    assert "exit code 3" in reason(done)
 
 
 def test_only_one_of_two_runs_its_command_at_a_time(database, tmp_path):

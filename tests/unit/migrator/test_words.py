@@ -29,6 +29,7 @@ def test_words_are_a_shells_words(raw, split):
         ("a | b", "it has |,"),
         ("a; b", "it has ;,"),
         ("a > b", "it has >,"),
+        ("(cd app; a)", "it has (,"),
         ("a\nb", "it has a line break,"),
         ("psql $DATABASE_URL", "it has a $ before a name,"),
         ('psql "${DATABASE_URL}"', "it has a $ before a name,"),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from migrator.errors import Redactor
 from migrator.programs.lines import MAX_LINE_CHARS, Lines, Tail
 
 
@@ -20,18 +21,30 @@ from migrator.programs.lines import MAX_LINE_CHARS, Lines, Tail
     ],
 )
 def test_lines(pieces, lines):
-    cut = Lines()
+    cut = Lines(Redactor([]))
     found = [line for piece in pieces for line in cut.feed(piece)] + cut.feed(b"", final=True)
 
     assert found == lines
 
 
-def test_a_line_without_end_is_cut():
-    cut = Lines()
-    found = cut.feed(b"x" * (MAX_LINE_CHARS + 1))
+def test_a_line_without_end_is_cut_and_nothing_of_it_lost():
+    cut = Lines(Redactor([]))
+    found = [line for _ in range(10) for line in cut.feed(b"x" * 40_000)]
+    found += cut.feed(b"y", final=True)
 
-    assert [len(line) for line in found] == [MAX_LINE_CHARS + 1]
-    assert cut.feed(b"y", final=True) == ["y"]
+    assert len(found) > 4
+    assert max(len(line) for line in found) < 2 * MAX_LINE_CHARS
+    assert "".join(found) == "x" * 400_000 + "y"
+
+
+@pytest.mark.parametrize("before", [*range(MAX_LINE_CHARS - 2, MAX_LINE_CHARS + 2), 69_627, 69_631, 69_632])
+def test_a_secret_is_never_cut_with_its_line(before):
+    cut = Lines(redact := Redactor(["sk_live_0123456789"]))
+    found = cut.feed(b"x" * before + b"sk_live_0")
+    found += cut.feed(b"123456789" + b"y" * 100_000) + cut.feed(b"", final=True)
+
+    assert [line for line in found if "sk_live" in redact(line) or "456789" in redact(line)] == []
+    assert sum(line.count("***") for line in map(redact, found)) == 1
 
 
 def test_the_tail_is_the_last_lines_and_short():

@@ -40,6 +40,7 @@ def test_what_the_guard_writes(said, ended):
         (Ended(signal=9), MigrationFailed, "was killed by SIGKILL; out of memory?"),
         (Ended(signal=15), MigrationFailed, "was killed by SIGTERM"),
         (Ended(error=errno.ENOENT), ConfigError, "could not be started: No such file or directory"),
+        (Ended(error=errno.ENOENT), ConfigError, "what its first line (#!) names isn't in this image"),
         (Ended(error=errno.ENOEXEC), ConfigError, "for this machine's architecture"),
         (Ended(), MigrationFailed, "how isn't known"),
     ],
