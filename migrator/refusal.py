@@ -52,23 +52,15 @@ def of(status: int, headers: dict[str, str], body: bytes, place: str) -> Excepti
 
 def _of_postgres(code: str, said: dict[str, Any], place: str) -> Exception:
     message = str(said.get("message"))
-    if code == "42501" and message.startswith("permission denied for function "):
-        return ConfigError(
-            f"cannot use the key for {place}: {message}; set the service_role key, or a secret key; if it is "
-            f"one, {INSTALL}"
-        )
-    if code == "22023" and said.get("details") is None and message.startswith("role "):  # no statement's
-        return ConfigError(
-            f"cannot use the key for {place}: {message}; set the service_role key, or a secret key"
-        )
-    if code == "42883" and "public.migrator_" in message:
-        return NoFunction(message)
-    if code in _SESSION_ENDED:
-        # It may have come between a commit and the word of it.
-        return Unavailable(f"lost the connection to the database behind {place}: {message} ({code})")
     details = said.get("details")
     placed = _parsed(details.encode()) if isinstance(details, str) and details.startswith("{") else {}
     number = placed.get("statement")
+    # Our function was at work, and has lived to tell: it's what a statement met, however like an error of
+    # the way there, and all of it is rolled back.
+    if not isinstance(number, int):
+        error = _of_the_way(code, said, message, place)
+        if error is not None:
+            return error
     lines = [message]
     for name, value in (
         ("detail", placed.get("detail") if "statement" in placed else details),
@@ -83,6 +75,28 @@ def _of_postgres(code: str, said: dict[str, Any], place: str) -> Exception:
         # A call is a transaction: one that is answered by an error has ended by it.
         ended=Ended.ROLLED_BACK,
     )
+
+
+def _of_the_way(code: str, said: dict[str, Any], message: str, place: str) -> Exception | None:
+    """What kept a call from our function, or ended it from outside; None if it was something else."""
+    if code == "42501" and message.startswith("permission denied for function "):
+        return ConfigError(
+            f"cannot use the key for {place}: {message}; set the service_role key, or a secret key; if it is "
+            f"one, {INSTALL}"
+        )
+    no_role = (code == "22023" and message.startswith("role ")) or (
+        code == "42501" and message.startswith("permission denied to set role ")
+    )
+    if no_role and said.get("details") is None:
+        return ConfigError(
+            f"cannot use the key for {place}: {message}; set the service_role key, or a secret key"
+        )
+    if code == "42883" and "public.migrator_" in message:
+        return NoFunction(message)
+    if code in _SESSION_ENDED:
+        # It may have come between a commit and the word of it.
+        return Unavailable(f"lost the connection to the database behind {place}: {message} ({code})")
+    return None
 
 
 def _of_postgrest(code: str, message: str, place: str) -> Exception:

@@ -75,7 +75,7 @@ class RestTransport:
             raise Unavailable(
                 f"lost the connection to {self._endpoint}: no answer within {_ANSWER_S:g} s"
             ) from error
-        if not isinstance(rows, list):
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ConfigError(f"cannot use {self._endpoint}: it answers something else than rows")
         return [{name: _value(held) for name, held in row.items()} for row in rows]
 
@@ -133,7 +133,8 @@ class RestTransport:
             if isinstance(error, refusal.NoFunction) and late:
                 raise ConfigError(
                     f"cannot migrate over {self._endpoint}: our functions aren't installed there, or are of "
-                    f"another version; {refusal.INSTALL}"
+                    f"another version; {refusal.INSTALL}; if that is done, the API hasn't read it: restart "
+                    "PostgREST, or send NOTIFY pgrst, 'reload schema'"
                 ) from error
             if late or not isinstance(error, refusal.NoFunction | refusal.NotExecuted):
                 raise error

@@ -8,7 +8,9 @@ set local lock_timeout = :lock_timeout_ms;
 set local idle_in_transaction_session_timeout = '60s';
 
 -- begin_pooled(): notice that the pooler has dropped us, for this transaction; a direct session has it set. Where
--- the server can't (before PostgreSQL 14, not on every system), it works on to the end.
+-- the server can't (before PostgreSQL 14, not on every system), it works on to the end. What temporary tables an
+-- earlier client of the pooler has left in this session would be taken for the file's.
+discard temp;
 do $check$
 begin
   perform set_config('client_connection_check_interval', '1s', true);
@@ -79,11 +81,12 @@ select set_config(:setting, :value, true);
 reset role;
 reset session authorization;
 
--- finish(version, token): for a file in which nothing can end its transaction.
+-- finish(version, token): for a file in which nothing can end its transaction. Names of what it may have put
+-- before pg_catalog in its search_path, operators too, are told apart.
 update {schema}.migration_history
    set finished = true,
-       duration_ms = extract(epoch from clock_timestamp() - executed_at) * 1000
- where version = :version and token = :token;
+       duration_ms = extract(epoch from pg_catalog.clock_timestamp() - executed_at) * 1000
+ where version operator(pg_catalog.=) :version and token operator(pg_catalog.=) :token;
 
 -- guard(version, token): for others. Notices a file that ended the transaction it was given: the history row isn't of
 -- this transaction then. (Not a setting: dumps end in RESET ALL.)
@@ -91,8 +94,9 @@ do $guard$
 begin
   update {schema}.migration_history
      set finished = true,
-         duration_ms = extract(epoch from clock_timestamp() - executed_at) * 1000
-   where version = :version and token = :token and xmin = pg_current_xact_id()::xid;
+         duration_ms = extract(epoch from pg_catalog.clock_timestamp() - executed_at) * 1000
+   where version operator(pg_catalog.=) :version and token operator(pg_catalog.=) :token
+     and xmin operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.xid;
   if not found then
     raise exception 'the file ended the transaction it was given' using errcode = 'MG002';
   end if;

@@ -2,7 +2,9 @@
 -- transaction and the work of one function, so that nothing here begins or ends one, or sets a role.
 
 -- prepare(lock_timeout_ms, application): what a session of the function's owner would have set, instead of what
--- the API has. Not its limit for whole statements, which counts from the call on: the function lifts that.
+-- the API has. Not its limit for whole statements, which counts from the call on: the function lifts that. What
+-- temporary tables an earlier request has left in this session would be taken for the file's.
+discard temp;
 select set_config('lock_timeout', :lock_timeout_ms::text, true),
        set_config('idle_in_transaction_session_timeout', '60s', true),
        set_config('application_name', :application, true);

@@ -21,7 +21,7 @@ as $function$
   ), '"$user", public')
 $function$;
 
--- migrator_fetch: the rows of one query, as JSON.
+-- migrator_fetch: the rows of one query, as JSON. Temporary tables, of whoever had this session before, come last.
 create or replace function public.migrator_fetch(query text)
   returns jsonb
   language plpgsql
@@ -32,7 +32,7 @@ as $function$
 declare
   found jsonb;
 begin
-  perform set_config('search_path', public.migrator_search_path(), true);
+  perform set_config('search_path', public.migrator_search_path() || ', pg_temp', true);
   execute 'with answer as (' || query || E'\n) select coalesce(jsonb_agg(to_jsonb(answer)), ''[]'') from answer'
      into found;
   return found;
@@ -66,7 +66,8 @@ begin
   end loop;
   number := number + 1;
   execute tail;
-exception when others then
+-- `others` are all but these two: an ASSERT of the file, and a cancellation.
+exception when others or assert_failure or query_canceled then
   get stacked diagnostics code = returned_sqlstate, said = message_text, more = pg_exception_detail,
     advice = pg_exception_hint, place = pg_exception_context;
   raise exception using errcode = code, message = said, hint = advice,
@@ -92,7 +93,7 @@ begin
     set search_path = pg_catalog, pg_temp
   as $function$
   begin
-    perform set_config('search_path', public.migrator_search_path(), true);
+    perform set_config('search_path', public.migrator_search_path() || ', pg_temp', true);
     execute sql;
   end
   $function$;

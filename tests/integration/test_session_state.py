@@ -119,3 +119,36 @@ def test_a_timeout_that_role_or_database_have_does_not_cut_a_migration_short(
         fetch(postgres.url, f"alter {whose} {name} reset statement_timeout; select 1")
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["", "do $$ begin execute 'select 1'; end $$;"],
+    ids=["which ends nothing", "which may end something"],
+)
+def test_an_operator_of_the_file_does_not_keep_it_from_being_put_on_record(
+    reached, database, migrations, more
+):
+    text = (
+        "create function never(text, text) returns bool language sql as 'select false';"
+        "create operator public.= (leftarg = text, rightarg = text, function = never);"
+        "set search_path = public, pg_catalog;"
+    )
+    done = run_migrator(reached, migrations(_1_a=text + more))
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, "select finished from migrator.migration_history") == [(True,)]
+
+
+@pytest.mark.parametrize("ending", ["", COPIED], ids=["one message", "in parts"])
+def test_a_temporary_table_that_a_pools_client_left_behind_is_not_taken_for_the_files(
+    postgres, database, migrations, ending
+):
+    fetch(database, "create table t (id int)")
+    with running_pooler(postgres) as url:
+        reached = f"{url}/{database.rsplit('/', 1)[1]}"
+        fetch(reached, "create temp table t (id int)")
+        done = run_migrator(reached, migrations(_1_a=f"insert into t values (1);{ending}"))
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, "select count(*) from t") == [(2 if ending else 1,)]

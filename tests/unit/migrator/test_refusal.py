@@ -83,6 +83,40 @@ def test_an_error_of_a_file_says_which_statement_it_was():
     assert found.text == "duplicate key\ndetail: Key (id)=(1) already exists."
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("22023", 'role "x" does not exist'),
+        ("42501", 'permission denied to set role "postgres"'),
+        ("42501", "permission denied for function migrator_fetch"),
+    ],
+)
+def test_a_role_that_the_key_names_and_cannot_be_had_is_an_error_of_the_key(code, message):
+    found = of(403, {"code": code, "message": message, "details": None, "hint": None})
+
+    assert isinstance(found, ConfigError)
+    assert str(found).startswith(f"cannot use the key for h:443: {message}; set the service_role key")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("42501", 'permission denied to set role "postgres"'),
+        ("42501", "permission denied for function pg_read_file"),
+        ("42883", "function public.migrator_of_mine() does not exist"),
+        ("22023", 'role "x" does not exist'),
+        ("08006", "could not connect to server"),
+        ("57P01", "terminating connection due to administrator command"),
+    ],
+)
+def test_what_a_statement_met_is_not_taken_for_an_error_of_the_way_there(code, message):
+    details = json.dumps({"statement": 2, "detail": "", "context": ""})
+    found = of(500, {"code": code, "message": message, "details": details, "hint": ""})
+
+    assert isinstance(found, DatabaseError)
+    assert (found.completed, found.ended, found.text) == (2, Ended.ROLLED_BACK, message)
+
+
 def test_an_error_without_a_place_keeps_its_detail_and_hint():
     found = of(400, {"code": "42703", "message": "no column", "details": "d", "hint": "h"})
 
