@@ -8,9 +8,10 @@ set local lock_timeout = :lock_timeout_ms;
 set local idle_in_transaction_session_timeout = '60s';
 
 -- begin_pooled(): notice that the pooler has dropped us, for this transaction; a direct session has it set. Where
--- the server can't (before PostgreSQL 14, not on every system), it works on to the end. What temporary tables an
--- earlier client of the pooler has left in this session would be taken for the file's.
+-- the server can't (before PostgreSQL 14, not on every system), it works on to the end. What an earlier client
+-- of the pooler has left in this session, a search_path or temporary tables, would say what the file's names mean.
 discard temp;
+set local search_path to default;
 do $check$
 begin
   perform set_config('client_connection_check_interval', '1s', true);

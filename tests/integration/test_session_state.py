@@ -152,3 +152,20 @@ def test_a_temporary_table_that_a_pools_client_left_behind_is_not_taken_for_the_
 
     assert done.returncode == 0, done.stderr
     assert fetch(database, "select count(*) from t") == [(2 if ending else 1,)]
+
+
+@pytest.mark.parametrize("ending", ["", COPIED], ids=["one message", "in parts"])
+def test_a_search_path_that_a_pools_client_left_behind_is_not_the_files(
+    postgres, database, migrations, ending
+):
+    name = database.rsplit("/", 1)[1]
+    fetch(database, "create schema shop; create schema other; create table public.t (id int)")
+    fetch(database, f"alter role postgres in database {name} set search_path = shop")
+    with running_pooler(postgres) as url:
+        fetch(f"{url}/{name}", "set search_path = other")
+        done = run_migrator(f"{url}/{name}", migrations(_1_a=f"create table made ();{ending}"))
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(
+        database, "select relnamespace::regnamespace::text from pg_class where relname = 'made'"
+    ) == [("shop",)]
