@@ -114,6 +114,12 @@ class Extension:
             raise MigrationFailed(
                 f"cannot migrate with {self.name}: it took too long{_told(error)}"
             ) from error
+        # What is written for a command line ends so, and would end us without a word.
+        except SystemExit as error:
+            raise MigrationFailed(
+                f"cannot migrate with {self.name}: it called sys.exit({redact(repr(error.code))}), so that "
+                "how far it came isn't known; let it return, or raise an error"
+            ) from error
         except Exception as error:
             raise MigrationFailed(
                 redact(f"cannot migrate with {self.name}: {type(error).__name__}: {error}{_place(error)}")

@@ -96,6 +96,9 @@ class NotAsync:
         ("raise TimeoutError('slow')", 1, "cannot migrate with exec:mine: it took too long: slow"),
         ("await asyncio.sleep(60)", 1, "it took too long; raise MIGRATION_TIMEOUT"),
         ("raise KeyError(context.url)", 1, "***"),
+        ("raise SystemExit(3)", 1, "it called sys.exit(3), so that"),
+        ("raise SystemExit", 1, "it called sys.exit(None), so that"),
+        ("raise SystemExit(context.url)", 1, "***"),
         ("assert await context.execute(['sh', '-c', 'exit 7']) == 8", 1, "AssertionError"),
     ],
 )
