@@ -15,7 +15,7 @@ from migrator.errors import PlanError
 from migrator.hazards import check, parsed, reading, warn
 from migrator.hazards.finding import Severity
 from migrator.transport import DatabaseError
-from tests.support.postgres import fetch, new_database
+from tests.support.postgres import fetch, new_database, private_server
 from tests.support.stores import migration_of, session, store_on
 
 # Large enough to be told, small enough to be made in a second.
@@ -213,6 +213,13 @@ CASES = {
 # Where the statistics know less than the server does.
 ONLY_MAY = {"update orders set note = 'x' where shop_id = 2 or id = 3"}
 BLOCKING_LOCKS = {"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"}
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """One of our own: roles belong to a whole server, tests of Supabase leave some, and rules look for them."""
+    with private_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
 """`migrator lint`, and the look before anything is applied."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
 from tests.support.pooler import running_pooler
-from tests.support.postgres import Blocker, fetch, free_port
+from tests.support.postgres import Blocker, fetch, free_port, private_server
 from tests.support.processes import clean_env, log_lines, run_migrator
 from tests.unit.test_reference import REFERENCE
 
@@ -21,6 +20,13 @@ analyze;
 """
 WHOLE = "update orders set note = 'y';\n"
 REWRITE = "alter table orders alter column total type bigint;\n"
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """One of our own: roles belong to a whole server, tests of Supabase leave some, and rules look for them."""
+    with private_server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -197,10 +203,7 @@ def test_without_a_database_all_files_are_told_with_a_may(migrations):
     done = lint(MIGRATIONS_DIR=str(directory))
 
     assert done.returncode == 65
-    assert (
-        f"{os.path.relpath(directory)}/1_a.sql:1:1: blocking: update-whole-table".removeprefix("../")
-        in done.stdout
-    )
+    assert f"{directory}/1_a.sql:1:1: blocking: update-whole-table\n" in done.stdout
     assert "Unless the table is new or small" in done.stdout.replace("\n  ", " ")
     assert done.stdout.endswith("2 files, by the files alone: 1 hazard\n")
 

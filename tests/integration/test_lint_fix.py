@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.integration.test_lint import lint
-from tests.support.postgres import fetch, new_database
+from tests.support.postgres import fetch, new_database, private_server
 from tests.support.processes import log_lines, run_migrator
 
 SETUP = """
@@ -64,6 +64,13 @@ select 'comment', objoid::regclass::text, description from pg_description where 
    and objoid > 16384
 order by 1, 2, 3
 """
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """One of our own: roles belong to a whole server, tests of Supabase leave some, and rules look for them."""
+    with private_server() as server:
+        yield server
 
 
 @pytest.fixture
