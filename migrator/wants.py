@@ -88,11 +88,11 @@ _DATA_ONLY = re.compile(
 )
 # What may lock anything, without a word of it: it runs code that we don't see. Dumps set and count up a lot.
 _MAY_RUN_CODE = re.compile(
-    r"(call\b|execute\b|select\b(?!\s+(pg_catalog\s*\.\s*)?(set_config|setval)\s*\()"
+    r"(call\b|execute\b|select\b(?=[^(]*\()(?!\s+(pg_catalog\s*\.\s*)?(set_config|setval)\s*\()"
     r"|do\b(?=.*\b(perform|execute|call)\b))",
     re.IGNORECASE | re.DOTALL,
 )
-_MENTIONS_CODE = re.compile(r"\b(call|execute|select|perform)\b", re.IGNORECASE)
+_MENTIONS_CODE = re.compile(r"\b(call|execute|perform)\b|\bselect\b[^;(]*\(", re.IGNORECASE)
 
 
 def is_worth_a_look(text: str) -> bool:
