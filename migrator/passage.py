@@ -139,7 +139,9 @@ class Passage:
             "remedy: do it in steps that block nobody for long (migrator lint shows them), or begin the file "
             "with the line -- migrator: allow-blocking"
         )
-        if self._store.transport.ended is Ended.UNKNOWN:
+        ended = self._store.transport.ended
+        # Ended already: its commit may have come before our cancellation.
+        if ended is Ended.UNKNOWN or (ended is Ended.ALREADY and state == errors.ROLLED_BACK):
             return Unavailable(f"{said}\n{errors.NOT_KNOWN}")
         return MigrationFailed(f"{said}\n{remedy}\n{state}")
 
