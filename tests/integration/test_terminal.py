@@ -101,7 +101,7 @@ def test_where_it_can_not_be_seen_or_read_there_is_no_bar(database, migrations, 
 
     assert running.returncode == 0
     assert "\x1b" not in screen.read()
-    assert "1/3" not in screen.read()
+    assert "] 1/3 " not in screen.read()
 
 
 def test_an_error_is_shown_with_a_mark_under_its_place(database, migrations, screen):
