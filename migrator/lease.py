@@ -57,12 +57,23 @@ async def keep(
 @asynccontextmanager
 async def beside(*heartbeats: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Let the heartbeats run while the body does; what ends one of them ends the body, and is raised."""
+    is_over = False
+
+    async def until_over(heartbeat: Coroutine[None, None, None]) -> None:
+        try:
+            await heartbeat
+        except Exception:
+            # Too late to matter. And the task group of Python 3.11 would leave us cancelled by nobody.
+            if not is_over:
+                raise
+
     try:
         async with asyncio.TaskGroup() as tasks:
-            beats = [tasks.create_task(heartbeat, name="heartbeat") for heartbeat in heartbeats]
+            beats = [tasks.create_task(until_over(heartbeat), name="heartbeat") for heartbeat in heartbeats]
             try:
                 yield
             finally:
+                is_over = True
                 for beat in beats:
                     beat.cancel()
     except BaseExceptionGroup as group:
@@ -82,8 +93,14 @@ async def _beat(lease: Lease, ttl_s: float, working: Transport, open_store: Stor
             async with open_store() as store:
                 while True:
                     # On a connection that was cut without a word, no answer ever comes.
-                    async with asyncio.timeout(ttl_s):
-                        renewed = await store.renew(lease, ttl_s, awaiting_s=working.awaiting_s())
+                    awaiting_s = working.awaiting_s()
+                    try:
+                        async with asyncio.timeout(ttl_s):
+                            renewed = await store.renew(lease, ttl_s, awaiting_s=awaiting_s)
+                    except SessionGone:
+                        if working.awaiting_s() >= awaiting_s:
+                            raise
+                        renewed = True  # the answer came between our two looks
                     if not renewed:
                         log.error("lease.lost", holder=lease.holder, token=lease.token)
                         raise LeaseLost(

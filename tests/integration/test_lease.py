@@ -257,3 +257,18 @@ def test_who_waits_holds_no_connection_and_ends_completed(database, migrations):
     assert (second[0], second[1]) == (0, "0 applied, 2 in all, nothing pending\n")
     # The holder's, and for moments only the waiter's.
     assert samples.count(1) > len(samples) / 2, samples
+
+
+async def test_a_heartbeat_that_fails_when_the_work_is_done_changes_nothing():
+    async def late():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise LeaseLost("found out too late") from None
+
+    async with leases.beside(late()):
+        await asyncio.sleep(0)
+
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
