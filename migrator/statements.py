@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from migrator import shorten
+from migrator import shorten, wants
 from migrator.comments import end_of_block
 from migrator.lexer import Lexer
-from migrator.sql import identifier
 
 _SHOWN_CHARS = 200
 
@@ -107,20 +106,21 @@ def index_of(statement: Statement) -> Index | None:
     if not node or "idxname" not in node:
         return None
     table = node.get("relation", {})
-    names = [table[key] for key in ("schemaname", "relname") if table.get(key)]
-    return Index(schema=table.get("schemaname"), name=node["idxname"], table=".".join(map(identifier, names)))
+    return Index(schema=table.get("schemaname"), name=node["idxname"], table=wants.name_of(table))
 
 
 def indexed_by(statement: Statement) -> str | None:
     """The table, or the index, of which a CONCURRENTLY makes an index anew; None if it makes none."""
     match tree(statement):
-        case {"IndexStmt": {"relation": relation}}:
-            pass
-        case {"ReindexStmt": {"kind": "REINDEX_OBJECT_TABLE" | "REINDEX_OBJECT_INDEX", "relation": relation}}:
-            pass
+        case {"IndexStmt": {"relation": relation}} | {
+            "ReindexStmt": {
+                "kind": "REINDEX_OBJECT_TABLE" | "REINDEX_OBJECT_INDEX",
+                "relation": relation,
+            }
+        }:
+            return wants.name_of(relation)
         case _:
             return None
-    return ".".join(identifier(relation[key]) for key in ("schemaname", "relname") if relation.get(key))
 
 
 def _statements(text: str, spans: list[tuple[int, int]]) -> Iterator[Statement]:

@@ -269,12 +269,12 @@ def _of_alter_table(node: Node) -> Iterator[Want]:
 
 def _of_create_table(node: Node) -> Iterator[Want]:
     """A new table is in nobody's way, but those that it refers to are in use."""
+    mode, kind = Mode.SHARE_UPDATE_EXCLUSIVE, "relation"
     if node.get("partbound"):
-        for parent in node.get("inhRelations", []):
-            yield from _only(parent, Mode.ACCESS_EXCLUSIVE, "partitioned")
-    else:
-        for parent in node.get("inhRelations", []):
-            yield from _only(parent, Mode.SHARE_UPDATE_EXCLUSIVE, "relation")
+        mode, kind = Mode.ACCESS_EXCLUSIVE, "partitioned"
+    for parent in node.get("inhRelations", []):
+        if name := name_of(parent.get("RangeVar")):
+            yield Want(name=name, mode=mode, kind=kind, only=True)
     for element in node.get("tableElts", []):
         match element:
             case {"ColumnDef": column}:
@@ -283,12 +283,6 @@ def _of_create_table(node: Node) -> Iterator[Want]:
                 yield from _relation(constraint.get("pktable"), Mode.SHARE_ROW_EXCLUSIVE)
             case _:
                 pass
-
-
-def _only(parent: Node, mode: Mode, kind: str) -> Iterator[Want]:
-    name = name_of(parent.get("RangeVar"))
-    if name:
-        yield Want(name=name, mode=mode, kind=kind, only=True)
 
 
 def _referenced(column: Node) -> Iterator[Want]:
