@@ -176,8 +176,7 @@ class Alone:
             # Its name may be one that the server made up.
             await self._drop(before, "left INVALID by an earlier try")
         # CONCURRENTLY waits in nobody's way, and a timeout would leave it broken, also one that the file asks
-        # for. VACUUM FULL and its kind do
-        # stand in the way while they wait.
+        # for. VACUUM FULL and its kind do stand in the way while they wait.
         await execute(self._messages.limit(0 if self._way is Way.CONCURRENT else None))
         try:
             await execute(self._messages.label + self._statement.text)
