@@ -13,7 +13,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from migrator import output, variables
 from migrator.dsn import Dsn
@@ -24,6 +24,9 @@ from migrator.settings import Settings
 from migrator.store import Store
 from migrator.teller import Teller
 from migrator.transport import Transport
+
+if TYPE_CHECKING:
+    from migrator.ledger import Ledger
 
 _FIRST_KNOCK_S = 0.1
 _LAST_KNOCK_S = 1.0
@@ -94,6 +97,14 @@ class Session:
         from migrator import embedded  # late: 4 ms to load
 
         return embedded.running(self.settings)
+
+    def ledger(self) -> AbstractAsyncContextManager[Ledger]:
+        """The history, ours alone as long as the body runs; see `ledger.opened`."""
+        from migrator import ledger  # late: few commands change it
+
+        return ledger.opened(
+            self.open_store, holder=self.holder, ttl_s=self.settings.lease_ttl_s, log=self.log
+        )
 
     @asynccontextmanager
     async def open_store(self, *, advise: bool = True) -> AsyncIterator[Store]:

@@ -65,9 +65,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
             rows = await store.history() or []
         adoption = _match(source, found.migrations, rows)
         if options.yes and not adoption.refusals:
-            async with ledger.opened(
-                session.open_store, holder=session.holder, ttl_s=settings.lease_ttl_s, log=session.log
-            ) as book:
+            async with session.ledger() as book:
                 # Again, under the lease: that tool may have been at work until now.
                 async with session.open_store() as store:
                     source = await _source(session, store, options)

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from migrator import ledger, naming
-from migrator import migration as files
+from migrator.commands import known
 from migrator.commands.versions import version
 from migrator.errors import PlanError
 from migrator.migrate import meaning_of
@@ -42,19 +42,12 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     """
     settings = session.settings
     dsn = settings.require_database()
-    found = files.load(
-        settings.directories,
-        settings.environment,
-        chosen=settings.chosen,
-        names=files.names_for(settings.runner),
-    )
+    found = known.recorded(settings)
     last = naming.find(options.version, found.migrations)
     wanted = [one for one in found.migrations if one.version <= last.version]
     async with (
         session.database(),
-        ledger.opened(
-            session.open_store, holder=session.holder, ttl_s=settings.lease_ttl_s, log=session.log
-        ) as book,
+        session.ledger() as book,
     ):
         for migration in wanted:
             row = book.rows.get(migration.version)

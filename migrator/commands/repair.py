@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from migrator import ledger, naming, repairs
 from migrator import migration as files
+from migrator.commands import known
 from migrator.commands.versions import version
 from migrator.errors import PlanError
 from migrator.migrate import meaning_of
@@ -54,12 +55,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     """
     settings = session.settings
     dsn = settings.require_database()
-    found = files.load(
-        settings.directories,
-        settings.environment,
-        chosen=settings.chosen,
-        names=files.names_for(settings.runner),
-    )
+    found = known.recorded(settings)
     wishes = [(wish, given) for wish in Wish for given in getattr(options, wish.replace("-", "_"))]
     # First a mere look: a wish that makes no sense mustn't create our tables, as an empty history of ours
     # tells `up` that no other tool's matters.
@@ -75,9 +71,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     _settle(wishes, found.migrations, rows)
     async with (
         session.database(),
-        ledger.opened(
-            session.open_store, holder=session.holder, ttl_s=settings.lease_ttl_s, log=session.log
-        ) as book,
+        session.ledger() as book,
     ):
         done = _settle(wishes, found.migrations, book.rows)
         await book.write([one.change for one in done if one.change], by="repair")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import migration as files
 from migrator import supabase_history
+from migrator.commands import known
 from migrator.migrate import meaning_of
 from migrator.output import write
 from migrator.plan import HistoryRow, is_changed
 from migrator.report import timestamp
-from migrator.settings import Settings
 from migrator.supabase_history import HEARD
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         MigratorError: It can't be done.
     """
     settings = session.settings
-    found = _files(settings)
+    found = known.found(settings)
     dsn = settings.require_database()
     async with session.database(), session.open_store() as store:
         history = await store.history()
@@ -46,8 +46,8 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         heard = HEARD if settings.supabase_history != "off" else ()
         others = "" if history is not None else await _others(store, heard)
         elsewhere = None
-        known = {row.version for row in history or []}
-        unknown = found is not None and any(one.version not in known for one in found.migrations)
+        on_record = {row.version for row in history or []}
+        unknown = found is not None and any(one.version not in on_record for one in found.migrations)
         if settings.supabase_history != "off" and unknown:
             elsewhere = await supabase_history.versions(store)
     rows = _rows(found.migrations, history or [], elsewhere or frozenset()) if found else []
@@ -83,15 +83,6 @@ async def _others(store: Store, heard: Collection[str]) -> str:
     found = [one for one in await look.sources(store.transport) if one.tool.name not in heard]
     whose = " and ".join(str(source) for source in found)
     return whose and f"this database was migrated by {whose}: `migrator adopt` takes that over"
-
-
-def _files(settings: Settings) -> files.Found | None:
-    """What there is to apply; None if only a program knows."""
-    if settings.runner in ("direct", "rest"):
-        return files.load(settings.directories, settings.environment, chosen=settings.chosen)
-    from migrator.programs import choice, steps  # late: most start without it
-
-    return steps.load(settings) if choice.counts_files(settings) else None
 
 
 def _rows(
