@@ -242,8 +242,8 @@ def failure(migration: Migration, error: DatabaseError, located: Located | None,
         return Conflict(f"cannot apply {migration.filename}: somebody else has just done so; trying again")
     if located is None and error.sqlstate == _NULL and error.column == "filename":
         return Conflict(
-            f"cannot apply {migration.filename}: the row of the file before it is gone from "
-            "migration_history; trying again"
+            f"cannot apply {migration.filename}: the file before it isn't what this session committed last; "
+            "trying again"
         )
     # What our `record` comes to without the lease.
     is_unfenced = error.sqlstate == _NULL and error.column == "version"

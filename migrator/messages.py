@@ -42,6 +42,8 @@ class Messages:
         self._begin = ("begin", "begin_pooled") if pooled else ("begin",)
         self._unlock = "clean_pooled" if pooled else "unlock"
         self._always_unlocks = pooled
+        # Nothing is sent ahead to a pooler.
+        self._not_last = ("hasty",) if pooled else ("hasty", "chain")
         self._values: dict[str, sql.Value] = {
             "name": LOCK_NAME,
             "token": lease.token,
@@ -104,7 +106,7 @@ class Messages:
 
         `unlocks` if it may have left advisory locks behind, `guards` if it may have ended its transaction.
         """
-        optional = [*([self._unlock] if unlocks else []), *([] if durable else ["hasty"])]
+        optional = [*([self._unlock] if unlocks else []), *([] if durable else self._not_last)]
         return self._joined("unrole", "guard" if guards else "finish", "clean", *optional, "commit")
 
     def first_step(self) -> str:

@@ -49,11 +49,11 @@ insert into {schema}.migration_history (filename, version, name, checksum, execu
     :title, :checksum, :holder, :token);
 
 -- record_after(after, name, token, holder, version, filename, title, checksum): as that, for what is sent before
--- the server has answered for the file before it. Without that one's row there is no file name to be had.
+-- the server has answered for the file before it. Unless that one was the last to be committed in this session
+-- (`chain`), there is no file name to be had. Its row would tell the same, for twice as much.
 insert into {schema}.migration_history (filename, version, name, checksum, executed_by, token)
   values (
-    (select :filename where exists (
-      select from {schema}.migration_history where version = :after and finished)),
+    case when pg_catalog.current_setting('migrator.applied', true) = :after then :filename end,
     (select :version from {schema}.migration_locks
       where name = :name and token = :token and holder = :holder for key share),
     :title, :checksum, :holder, :token);
@@ -143,6 +143,10 @@ $unlock$;
 -- for is written in order. Until then a crash of the server loses a tail of what was applied, each with its
 -- history row; the next run applies it again. After `clean`, which resets everything.
 set local synchronous_commit = off;
+
+-- chain(version): for `record_after`. A setting of the session, which is committed or not like everything else;
+-- after `clean`, which forgets the one before.
+set migrator.applied = :version;
 
 -- record_steps(version, filename, title, checksum, holder, token): a file that can't run in one
 -- transaction, from its start or where an earlier run came to.

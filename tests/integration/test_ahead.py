@@ -221,7 +221,7 @@ def test_what_was_applied_behind_a_lost_answer_is_told_when_it_is_known(database
     assert done(database) == list(range(2, MANY + 1))
 
 
-async def test_a_message_is_refused_unless_the_file_before_it_is_on_record(database, tmp_path):
+async def test_a_message_is_refused_unless_the_file_before_it_was_committed(database, tmp_path):
     async with store_on(database) as store:
         await store.install()
         lease = await try_acquire(store, "me", 30)
@@ -245,7 +245,7 @@ async def test_a_message_is_refused_unless_the_file_before_it_is_on_record(datab
     said = failure.failure(migration, refused.value, None, "")
     assert isinstance(said, Conflict)
     assert str(said) == (
-        "cannot apply 2_b.sql: the row of the file before it is gone from migration_history; trying again"
+        "cannot apply 2_b.sql: the file before it isn't what this session committed last; trying again"
     )
 
 
