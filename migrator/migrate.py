@@ -148,7 +148,9 @@ class Engine:
                     self._tell_waiting(run.waits_for, holder)
                     return False
             history = await store.history()
-            run.has_cli = True
+            # Nobody has been here: then nor has any other tool.
+            is_bare = await self._is_bare(store) if history is None else None
+            run.has_cli = not is_bare
             plan = await self._plan(store, run, history or [])
             run.met, run.lost, run.waits_for = True, None, None
             self._warn([text for text in plan.warnings if text not in run.warned])
@@ -159,27 +161,32 @@ class Engine:
                 self._settle(run, plan)
                 self.tell(MigrationPhase.COMPLETED, applied=plan.applied, pending=plan.held)
                 return True
-            if history is None and not await self._install(store, plan):
+            if history is None and not await self._install(store, plan, is_bare=is_bare):
                 return False
             lease = await leases.try_acquire(store, self.holder, self.settings.lease_ttl_s)
             if lease is not None:
-                await self._apply_all(store, lease, run)
+                await self._apply_all(store, lease, run, was_bare=is_bare)
                 return True
             run.waits_for = plan
             self._tell_waiting(plan, await store.holder())
             return False
 
-    async def _install(self, store: Store, plan: Plan) -> bool:
+    async def _is_bare(self, store: Store) -> bool:
+        """Whether there is no table in the database that isn't ours."""
+        # While the server is at it: 10 ms.
+        asyncio.get_running_loop().call_soon(_load_runner)
+        return await store.is_bare()
+
+    async def _install(self, store: Store, plan: Plan, *, is_bare: bool | None) -> bool:
         """Create our tables; whether they are there. One try: who waits for others holds no connection.
 
         Raises:
             PlanError: Another tool has migrated this database.
         """
-        from migrator.foreign import look  # late: only the very first run needs it
+        if not is_bare:
+            from migrator.foreign import look  # late: only the first run beside other tables needs it
 
-        # While the server is at it: 10 ms.
-        asyncio.get_running_loop().call_soon(_load_runner)
-        await look.refuse_foreign(store.transport, self._heard)
+            await look.refuse_foreign(store.transport, self._heard)
         try:
             await store.install(tries=1)
         except LeaseBusy:
@@ -218,7 +225,7 @@ class Engine:
                 self.log.info("migration.settled", filename=filename, outcome="applied")
         run.in_doubt, run.sent_ahead = None, ()
 
-    async def _apply_all(self, store: Store, lease: Lease, run: _Run) -> None:
+    async def _apply_all(self, store: Store, lease: Lease, run: _Run, *, was_bare: bool | None) -> None:
         from migrator import passage  # late: see _load_runner
 
         self.log.info("lease.acquired", token=lease.token, holder=lease.holder)
@@ -243,7 +250,8 @@ class Engine:
                 await again.refuse(store.transport, plan.pending, history, directories, self._heard)
             await self._mirror(store)  # first, so that it isn't refused when something has been applied
             begun = {row.version: row for row in history}
-            care = passage.care(self.settings, self.open_store, self._tell_blocked, is_first=not history)
+            is_bare = False if history else was_bare
+            care = passage.care(self.settings, self.open_store, self._tell_blocked, is_bare=is_bare)
             runner = runner_for(store, self.log, care)
             if store.transport.pooled:
                 for migration in plan.pending:

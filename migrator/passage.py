@@ -33,17 +33,21 @@ class Care:
         restraint: How much we may be in it.
         open_store: A store over a new connection.
         tell: Told for whom we wait.
-        is_first: Nothing was applied when we began, so that there may be no app yet.
+        is_bare: When we began there was no table but ours, so that nobody can be in the way; None: ask.
     """
 
     restraint: Restraint
     open_store: StoreFactory
     tell: Tell
-    is_first: bool = False
+    is_bare: bool | None = False
 
 
 def care(
-    settings: Settings, open_store: StoreFactory, tell: Tell = lambda _reason: None, *, is_first: bool = False
+    settings: Settings,
+    open_store: StoreFactory,
+    tell: Tell = lambda _reason: None,
+    *,
+    is_bare: bool | None = False,
 ) -> Care:
     """The care that the settings ask for; see there for the others."""
     restraint = Restraint(
@@ -51,7 +55,7 @@ def care(
         max_blocking_ms=settings.max_blocking_ms,
         end_idle_s=settings.terminate_idle_s,
     )
-    return Care(restraint=restraint, open_store=open_store, tell=tell, is_first=is_first)
+    return Care(restraint=restraint, open_store=open_store, tell=tell, is_bare=is_bare)
 
 
 class Passage:

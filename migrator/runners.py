@@ -69,7 +69,7 @@ class SqlRunner:
         self._passage = passage
         # Relations that were made by the files before: nobody uses them yet.
         self._made: set[str] = set()
-        self._bare: bool | None = None
+        self._bare = care.is_bare
         # The file at work runs statement by statement.
         self.in_steps = False
         self._ahead = Ahead(store.transport)
@@ -188,7 +188,7 @@ class SqlRunner:
     async def _is_bare(self) -> bool:
         """Whether there was no table in the database that anybody could use when we began."""
         if self._bare is None:
-            self._bare = self._care.is_first and await self._store.is_bare()
+            self._bare = await self._store.is_bare()
         return self._bare
 
     async def _wants(self, understood: Script) -> tuple[list[Want], bool]:

@@ -134,15 +134,12 @@ class Store:
             ttl_s: Seconds until others may take it without a renewal.
             session: We hold the session advisory lock, too.
         """
-        await self._query("ensure_lock", name=LOCK_NAME)
-        rows = await self._query(
-            "acquire",
-            name=LOCK_NAME,
-            holder=holder,
-            session=session,
-            ttl_s=ttl_s,
-            lock_key=self.lock_key,
-        )
+        wanted: dict[str, sql.Value] = {"name": LOCK_NAME, "holder": holder, "session": session}
+        wanted |= {"ttl_s": ttl_s, "lock_key": self.lock_key}
+        rows = await self._query("acquire", **wanted)
+        # Somebody may have deleted the row: that is how a lock is taken away by hand.
+        if not rows and await self._query("ensure_lock", name=LOCK_NAME):
+            rows = await self._query("acquire", **wanted)
         return Lease(token=Token(rows[0]["token"]), holder=holder) if rows else None
 
     async def renew(self, lease: Lease, ttl_s: float, *, awaiting_s: float = 0.0) -> bool:

@@ -70,6 +70,8 @@ begin
       -- The tokens that the dropped one gave out mustn't come again: one of its holders may only be frozen.
       perform setval('{schema}.migration_locks_token_seq', extract(epoch from clock_timestamp())::bigint);
     end if;
+    -- `ensure_lock` does the same where it was deleted.
+    insert into {schema}.migration_locks (name) values ('migrations');
   end if;
   if '{schema}.migration_history' = any (missing) then
     create table {schema}.migration_history (

@@ -10,9 +10,9 @@ select version, filename, checksum, executed_at, finished, statements_done, in_d
 -- that isn't ours: it names another process in the log-in than the one who answers. Null then.
 select case when pg_backend_pid() = :session_pid then pg_try_advisory_lock(:lock_key) end as got;
 
--- ensure_lock(name): the row must exist before it can be taken. Not ON CONFLICT DO UPDATE: with a
--- second unique key a concurrent first insert would fail on the other one.
-insert into {schema}.migration_locks (name) values (:name) on conflict do nothing;
+-- ensure_lock(name): the row must exist before it can be taken; whether it didn't. Not ON CONFLICT DO UPDATE: with
+-- a second unique key a concurrent first insert would fail on the other one.
+insert into {schema}.migration_locks (name) values (:name) on conflict do nothing returning name;
 
 -- acquire(name, holder, session, ttl_s, lock_key): take the lease, if its holder is gone or silent.
 -- SKIP LOCKED: a row locked by a running migration counts as held, however late its heartbeat.

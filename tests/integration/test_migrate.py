@@ -11,9 +11,8 @@ from tests.support.proxy import counting_proxy
 
 # After connecting. They are what a slow network makes of us, so they mustn't grow unseen.
 NOTHING_TO_DO_ROUND_TRIPS = 2
-# Ask for history, find no tables, nor those of another tool, nor the Supabase CLI's, make ours, lock, lease, ask
-# again, and give the lease back at the end.
-FIRST_RUN_ROUND_TRIPS = 17
+# Ask for history, find no tables at all, make ours, lock, lease, ask again, and give the lease back at the end.
+FIRST_RUN_ROUND_TRIPS = 13
 
 
 def odd(done):
