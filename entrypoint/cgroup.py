@@ -9,7 +9,8 @@ import os
 import re
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from migrator.log import Log
 
@@ -25,8 +26,7 @@ _HEADROOM_BYTES = 32 * 1024 * 1024
 _MAX_ROUNDS = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """Where a hierarchy is mounted, and which of its groups is seen there as the top."""
 
     root: str
@@ -70,8 +70,7 @@ def below_mount(path: str, mount: Mount) -> str | None:
     return path.removeprefix(root) or "/"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hierarchies:
+class Hierarchies(Struct, frozen=True, kw_only=True):
     """Where our own groups are, by controller: the mount and our path below it."""
 
     found: Mapping[str, tuple[str, str]]

@@ -8,8 +8,9 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from entrypoint import cgroup, launch, policy
 from entrypoint import relay as relay_module

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from entrypoint import launch
 from migrator import shorten
@@ -33,8 +35,7 @@ class Cause(StrEnum):
     NOT_STARTED = "not started"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """What one attempt came to.
 
     Attributes:
@@ -51,8 +52,7 @@ class Outcome:
     memory_limit_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """What an attempt may use; the part of the settings that decisions depend on."""
 
     attempts: int

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from entrypoint import record
 from entrypoint.status import MIGRATION_NEXT, Status, to_record

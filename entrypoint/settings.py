@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from migrator import choosing, dsn, env, variables
 from migrator.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """What the overseer needs to know; see `migrator.variables` for names and defaults.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from entrypoint.record import Record
 from migrator.report import STATUS_OF, MigrationPhase, MigrationStatus, Report, timestamp
@@ -30,8 +31,7 @@ MIGRATION_NEXT: dict[MigrationPhase, frozenset[MigrationPhase]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class Status(Struct, frozen=True, kw_only=True):
     """One moment of the migrations.
 
     Attributes:

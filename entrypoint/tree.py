@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 PROC = "/proc"
 # A killer that stops first needs two or three rounds, whatever it is up against; this only bounds it.
@@ -13,8 +14,7 @@ _MAX_ROUNDS = 200
 _DEAD = frozenset("ZXx")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(Struct, frozen=True, kw_only=True):
     """What `/proc/<pid>/stat` says, as far as we ask.
 
     Attributes:

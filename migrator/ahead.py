@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from migrator import migration as files
 from migrator.attempts import Whole
@@ -33,8 +34,7 @@ _MOST_BYTES = 32 * 1024
 _OURS_BYTES = 2048
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class Ready(Struct, frozen=True, kw_only=True):
     """A file that was read and understood.
 
     Attributes:

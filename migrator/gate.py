@@ -7,7 +7,8 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from migrator import locks
 from migrator.errors import ConfigError, MigrationFailed, MigratorError
@@ -36,8 +37,7 @@ _LONG_WAIT_MS = 1300
 _LOCK_REFUSED = frozenset({"42501", "42P01", "42809", "22023"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restraint:
+class Restraint(Struct, frozen=True, kw_only=True):
     """How much a migration may be in the app's way.
 
     Attributes:

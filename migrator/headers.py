@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from migrator.comments import end_of_block
 from migrator.errors import PlanError
@@ -29,8 +30,7 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)[ \t]*([a-z]*)")
 _MAX_MS = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Headers:
+class Headers(Struct, frozen=True, kw_only=True):
     """What a file asks for; None: nothing.
 
     Attributes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 # An idle session of a holder whose lease ran out: one that only just became idle may be about to go on.
 _FROZEN_S = 3.0
@@ -24,8 +25,7 @@ class State(StrEnum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class Holding(Struct, frozen=True, kw_only=True):
     """The lock's row, and the session behind it.
 
     Attributes:

@@ -9,9 +9,9 @@ import asyncio
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import h11
+from msgspec import Struct
 
 from migrator.errors import ConfigError, MigratorError, Unavailable
 from migrator.keepalive import keep_alive
@@ -24,8 +24,7 @@ _REUSE_S = 2.0
 _MOST_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """What came back."""
 
     status: int

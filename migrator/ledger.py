@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from migrator import errors, holding, sql
 from migrator import lease as leases
@@ -25,8 +26,7 @@ _PAUSE_S = 0.25
 _LOCK_TIMEOUT_MS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """One change: a piece of desk.sql and its values."""
 
     piece: str

@@ -13,8 +13,9 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 from migrator.comments import end_of_block
 
@@ -59,8 +60,7 @@ def _lexemes(*, standard_strings: bool) -> re.Pattern[bytes]:
     return re.compile(written, re.VERBOSE | re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """A place in the file: bytes from 0, line and column (in characters) from 1."""
 
     offset: int = 0
@@ -85,8 +85,7 @@ class Place:
 BEGINNING = Place()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
+class Cut(Struct, frozen=True, kw_only=True):
     r"""What was found next.
 
     Attributes:
@@ -102,8 +101,7 @@ class Cut:
     text: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
+class Data(Struct, frozen=True, kw_only=True):
     """The data after a COPY: from `begin` up to `end` (bytes); the file goes on at `after`."""
 
     begin: Place

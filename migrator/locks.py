@@ -6,8 +6,10 @@ The reasons are in docs/explanation/locks.md.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from migrator import shorten
 from migrator.sql import identifier
@@ -31,8 +33,7 @@ _FORGIVEN_AFTER_S = 1.0
 _NOT_SHOWN = "<insufficient privilege>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(Struct, frozen=True, kw_only=True):
     """A lock that somebody has, and all that we may know of them; None: hidden from us.
 
     Attributes:
@@ -88,8 +89,7 @@ class Held:
         return f"pid {self.pid}{f' ({told})' if told else ''}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """A relation that a file will lock: `name` as SQL writes it, and who else has a lock that conflicts."""
 
     oid: int
@@ -99,8 +99,7 @@ class Target:
     held: tuple[Held, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blocker:
+class Blocker(Struct, frozen=True, kw_only=True):
     """Somebody whom we wait for, and where."""
 
     held: Held

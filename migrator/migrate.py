@@ -7,8 +7,9 @@ import random
 import time
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from migrator import lease as leases
 from migrator import migration as files
@@ -61,8 +62,7 @@ def runner_for(store: Store, log: Log, care: Care) -> SqlRunner:
     return SqlRunner(store, log, care)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Run:
+class _Run(Struct, kw_only=True):
     """What a run has to remember from one look to the next.
 
     Attributes:
@@ -91,8 +91,7 @@ class _Run:
     has_cli: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+class Engine(Struct, frozen=True, kw_only=True):
     """What a run needs, put together by the command line.
 
     Attributes:
@@ -148,8 +147,10 @@ class Engine:
                     self._tell_waiting(run.waits_for, holder)
                     return False
             history = await store.history()
-            # Nobody has been here: then nor has any other tool.
-            is_bare = await self._is_bare(store) if history is None else None
+            is_bare = None
+            if history is None:
+                asyncio.get_running_loop().call_soon(_load_runner)  # while the server is at it: 10 ms
+                is_bare = await store.is_bare()  # where no table is, no other tool has been
             run.has_cli = not is_bare
             plan = await self._plan(store, run, history or [])
             run.met, run.lost, run.waits_for = True, None, None
@@ -170,12 +171,6 @@ class Engine:
             run.waits_for = plan
             self._tell_waiting(plan, await store.holder())
             return False
-
-    async def _is_bare(self, store: Store) -> bool:
-        """Whether there is no table in the database that isn't ours."""
-        # While the server is at it: 10 ms.
-        asyncio.get_running_loop().call_soon(_load_runner)
-        return await store.is_bare()
 
     async def _install(self, store: Store, plan: Plan, *, is_bare: bool | None) -> bool:
         """Create our tables; whether they are there. One try: who waits for others holds no connection.

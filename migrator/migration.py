@@ -9,9 +9,10 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from migrator.errors import ConfigError, PlanError
 
@@ -29,8 +30,7 @@ _STDIN = "stdin"
 AnyPath = str | os.PathLike[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Migration:
+class Migration(Struct, frozen=True, kw_only=True):
     """One file. Its text stays on disk: a thousand of them needn't fit into the memory limit.
 
     Attributes:
@@ -55,8 +55,7 @@ def names_for(runner: str) -> re.Pattern[str]:
     return _STEP_NAME if runner == "shell" else SQL_NAME
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """What is in the directories.
 
     Attributes:

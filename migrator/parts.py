@@ -10,9 +10,10 @@ import asyncio
 import codecs
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from migrator import headers, script, statements, wants
 from migrator.errors import PlanError
@@ -30,8 +31,7 @@ _PART_BYTES = 256 * 1024
 _CHUNK_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class Text(Struct, frozen=True, kw_only=True):
     """Statements to be sent as one message: up to `end` (bytes), without `blanks`."""
 
     begin: Place
@@ -39,8 +39,7 @@ class Text:
     blanks: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
+class Copy(Struct, frozen=True, kw_only=True):
     """A COPY ... FROM stdin and its data; `table` as errors call it."""
 
     begin: Place
@@ -52,8 +51,7 @@ class Copy:
 Part = Text | Copy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(Struct, frozen=True, kw_only=True):
     """A file, understood.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from migrator import errors
 from migrator.attempts import Attempt
@@ -25,8 +26,7 @@ _LOCK_CONFLICTS = frozenset({"55P03", "40P01"})
 _LOCK_TIMEOUT = "55P03"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Care:
+class Care(Struct, frozen=True, kw_only=True):
     """What keeps us out of the app's way.
 
     Attributes:

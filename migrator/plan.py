@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from migrator.errors import PlanError
 from migrator.migration import Migration
@@ -14,8 +16,7 @@ from migrator.migration import Migration
 NO_CHECKSUM = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRow:
+class HistoryRow(Struct, frozen=True, kw_only=True):
     """One row of `migration_history`.
 
     Attributes:
@@ -56,8 +57,7 @@ class Kind(StrEnum):
     HALF_DONE = "half done"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One thing that is odd, as a sentence in `text`."""
 
     kind: Kind
@@ -66,8 +66,7 @@ class Finding:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What to apply, in order, and what looks odd.
 
     Attributes:

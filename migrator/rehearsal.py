@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from migrator import sql
 from migrator.attempts import Attempt
@@ -51,8 +52,7 @@ class Outcome(StrEnum):
     NOT_TRIED = "not tried"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Trial(Struct, frozen=True, kw_only=True):
     """One file; `error` is what `up` would end with, `reason` why nothing is known."""
 
     migration: Migration

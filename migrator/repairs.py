@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from migrator import ledger, script
 from migrator import migration as files
@@ -22,8 +23,7 @@ class Wish(StrEnum):
     NOT_APPLIED = "not-applied"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One thing that is wrong; `ways` are commands, each with what it does."""
 
     version: str
@@ -33,8 +33,7 @@ class Finding:
     ways: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repair:
+class Repair(Struct, frozen=True, kw_only=True):
     """One thing to do; `change` is None where it is so already."""
 
     filename: str

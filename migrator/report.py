@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from migrator import shorten
 
@@ -54,8 +56,7 @@ STATUS_OF: dict[MigrationPhase, MigrationStatus] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """A whole snapshot, never a delta: the last line read is the truth.
 
     Attributes:

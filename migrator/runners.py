@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from migrator import borrowed, errors, failure, locks, meaning, parts, script, statements, wants
 from migrator import migration as files

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from migrator import headers, scan, statements
 from migrator.errors import PlanError
@@ -16,8 +17,7 @@ from migrator.headers import NO_HEADERS, Headers
 from migrator.statements import BLANKED, WAYS, Statement, Way, kind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Special:
+class Special(Struct, frozen=True, kw_only=True):
     """A statement that isn't plain: the `number`th of its file, from 0; `where` and `shown` for people."""
 
     kind: str
@@ -26,8 +26,7 @@ class Special:
     shown: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
+class Script(Struct, frozen=True, kw_only=True):
     """A file, understood.
 
     Attributes:

@@ -10,9 +10,10 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from msgspec import Struct
 
 from migrator import shorten, wants
 from migrator.comments import end_of_block
@@ -21,8 +22,7 @@ from migrator.lexer import Lexer
 _SHOWN_CHARS = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class Statement(Struct, frozen=True, kw_only=True):
     """One statement; `offset` is where it begins in the file, in characters from 0."""
 
     text: str
@@ -43,8 +43,7 @@ class Way(Enum):
     CONCURRENT = "concurrently"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Index:
+class Index(Struct, frozen=True, kw_only=True):
     """What a CREATE INDEX names. `schema` None: the search path's; `table` as SQL writes it."""
 
     schema: str | None

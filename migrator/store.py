@@ -7,8 +7,9 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NewType
+
+from msgspec import Struct
 
 from migrator import errors, sql
 from migrator.errors import LeaseBusy, MigratorError, SessionGone
@@ -28,8 +29,7 @@ _INSTALL_TRIES = 60
 _NO_SUCH_TABLE = frozenset({"42P01", "3F000"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(Struct, frozen=True, kw_only=True):
     """The right to migrate, as long as the row in `migration_locks` says the same.
 
     Attributes:
@@ -41,8 +41,7 @@ class Lease:
     holder: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(Struct, frozen=True, kw_only=True):
     """Who migrates, since how many seconds, and whether it is known to be alive."""
 
     name: str
@@ -50,8 +49,7 @@ class Holder:
     is_alive: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Waiting(Struct, frozen=True, kw_only=True):
     """A session that waits for a lock, which is that of `table` in `mode` if that is what it waits for.
 
     `is_ours`: it is the one that works for us.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from migrator.report import MigrationPhase, Report
 
@@ -20,8 +21,9 @@ class Teller:
 
     def __call__(self, phase: MigrationPhase, **changes: object) -> None:
         """Take over what changed; what belongs to a moment (current, reason) lapses unless given."""
+        # `replace` checks the names.
         changes = {"current": None, "reason": None, "error": None, **changes}
-        self.report = replace(self.report, phase=phase, duration_ms=self.elapsed_ms, **changes)  # type: ignore[arg-type]  # names are checked by replace
+        self.report = replace(self.report, phase=phase, duration_ms=self.elapsed_ms, **changes)
         for tell in self._tells:
             tell(self.report)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
+
+from msgspec import Struct
 
 from migrator import migration as files
 from migrator import sql
@@ -23,8 +24,7 @@ from migrator.transport import Row
 NOTHING = "0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Broken:
+class Broken(Struct, frozen=True, kw_only=True):
     """An undoing that broke off: how far it came, and in which file, by its checksum."""
 
     statements_done: int
@@ -32,8 +32,7 @@ class Broken:
     checksum: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
+class Applied(Struct, frozen=True, kw_only=True):
     """A migration on record.
 
     Attributes:
@@ -50,8 +49,7 @@ class Applied:
     broken: Broken | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One migration, and the file that undoes it."""
 
     applied: Applied

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+
+from msgspec import Struct
 
 from migrator.sql import identifier
 
@@ -35,8 +36,7 @@ class Mode(IntEnum):
         return self.name.replace("_", " ").lower()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Want:
+class Want(Struct, frozen=True, kw_only=True):
     """A lock that will be asked for.
 
     Attributes:

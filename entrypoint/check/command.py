@@ -6,7 +6,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+
+from msgspec.structs import asdict, replace
 
 from entrypoint.check import configuration, container, look
 from entrypoint.check.facts import Facts

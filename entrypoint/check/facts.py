@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from entrypoint.options import Options
 from entrypoint.settings import Settings
@@ -12,8 +13,7 @@ from migrator.dsn import Dsn
 from migrator.endpoint import Endpoint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(Struct, frozen=True, kw_only=True):
     """The memory of one group.
 
     Attributes:
@@ -27,8 +27,7 @@ class Memory:
     oom_group: bool | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cgroup:
+class Cgroup(Struct, frozen=True, kw_only=True):
     """Our group and its visible parents.
 
     Attributes:
@@ -48,8 +47,7 @@ class Cgroup:
     writable: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(Struct, frozen=True, kw_only=True):
     """The state directory: what keeps us from using it, and from having a socket in it (None: nothing)."""
 
     path: str
@@ -57,8 +55,7 @@ class State:
     socket_error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
+class Directory(Struct, frozen=True, kw_only=True):
     """A directory with migrations: how many files it has, or why they can't be listed."""
 
     path: str
@@ -66,8 +63,7 @@ class Directory:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """What `check` judges.
 
     Attributes:

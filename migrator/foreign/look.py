@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from migrator import errors, sql
 from migrator.errors import ConfigError, MigratorError, PlanError
@@ -17,8 +18,7 @@ from migrator.transport import DatabaseError, Transport
 _NO_NAMES = frozenset({"0A000", "42601", "42602"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(Struct, frozen=True, kw_only=True):
     """One tool's history in this database."""
 
     tool: Tool

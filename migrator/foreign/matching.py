@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from migrator.errors import PlanError
 from migrator.foreign.look import Source
@@ -22,8 +23,7 @@ _BETWEEN_WORDS = re.compile(r"[^0-9a-zA-Z]+")
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class Match(Struct, frozen=True, kw_only=True):
     """A file that is applied; `edited` since then, as far as the tool's checksum can tell."""
 
     migration: Migration
@@ -31,8 +31,7 @@ class Match:
     edited: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adoption:
+class Adoption(Struct, frozen=True, kw_only=True):
     """What taking over a history comes to.
 
     Attributes:

@@ -9,10 +9,11 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 Row = Mapping[str, Any]
 # Drizzle's journal: the file's name without `.sql`, by the time that its table has.
@@ -32,8 +33,7 @@ class State(StrEnum):
     NOT_APPLIED = "not applied"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """What another tool's history says of one migration.
 
     Attributes:
@@ -56,8 +56,7 @@ class Entry:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
+class Tool(Struct, frozen=True, kw_only=True):
     """A migration tool.
 
     Attributes:
@@ -285,8 +284,7 @@ _RAILS = Tool(name="Rails", tables=("schema_migrations",), columns=frozenset({"v
 _RAILS_MARK = "ar_internal_metadata"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class Table(Struct, frozen=True, kw_only=True):
     """A table that may be a tool's."""
 
     schema: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 PAGE = "docs/reference/hazards.md"
 
@@ -19,8 +20,7 @@ class Severity(StrEnum):
     NOTICE = "notice"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """One hazard, as its page tells it.
 
     Attributes:
@@ -46,8 +46,7 @@ class Rule:
         return f"{PAGE}#{self.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fix:
+class Fix(Struct, frozen=True, kw_only=True):
     """What to write in place of a statement, so that it means the same and is no hazard.
 
     Attributes:
@@ -63,8 +62,7 @@ class Fix:
     then: tuple[tuple[str, ...], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """A hazard in a file.
 
     Attributes:

@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from migrator import headers, scan, statements
 from migrator import migration as files
@@ -30,8 +31,7 @@ _LEFT_BEHIND = re.compile(
 )
 
 
-@dataclass(slots=True)
-class _Pieces:
+class _Pieces(Struct):
     """The files that one becomes; the first one is the file itself."""
 
     texts: list[str] = field(default_factory=lambda: [""])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from migrator import headers, statements
 from migrator import migration as files
@@ -29,8 +30,7 @@ _COPY = re.compile(rb"copy\b.*\bfrom\s+stdin\b", re.IGNORECASE | re.DOTALL)
 _ALONE = re.compile(r"(?:vacuum\b|.*\bconcurrently\b)", re.IGNORECASE | re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """A statement, where it is (line and column from 1), and its tree: the kind of node and what is in it.
 
     Attributes:
@@ -45,8 +45,7 @@ class Step:
     in_block: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class Parsed:
+class Parsed(Struct, kw_only=True):
     """A file.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from migrator.hazards import tree
 from migrator.hazards.facts import Relation
@@ -21,8 +22,7 @@ _DOUBTS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """One statement and what is around it.
 
     Attributes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from migrator.hazards import tree
 from migrator.hazards.facts import Constraint, Facts, Relation, Type
@@ -14,8 +16,7 @@ Key = tuple[str, str]
 _NULL_TEST = "NullTest"
 
 
-@dataclass(slots=True)
-class World:
+class World(Struct):
     """The database as the next statement will find it, as far as it matters.
 
     Attributes:

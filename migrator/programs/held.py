@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from migrator.errors import MigrationFailed
 from migrator.programs import keeping
@@ -15,8 +16,7 @@ from migrator.session import Session
 from migrator.store import Lease, Store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(Struct, frozen=True, kw_only=True):
     """A lease of ours.
 
     Attributes:

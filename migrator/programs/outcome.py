@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from migrator.errors import ConfigError, Conflict, MigrationFailed, MigratorError, Unavailable
 from migrator.signals import name
@@ -15,8 +16,7 @@ _SIGNAL_BASE = 128
 _SIGKILL, _SIGABRT, _SIGSEGV = 9, 6, 11
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """How a program ended.
 
     Attributes:

@@ -6,8 +6,9 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from migrator import errors, sql
 from migrator import migration as files
@@ -88,8 +89,7 @@ def _half_done(migration: Migration, row: HistoryRow) -> str:
     )
 
 
-@dataclass(slots=True)
-class Steps:
+class Steps(Struct):
     """Runs what is pending, one after the other."""
 
     name = "the steps"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 Value = str | int | float | bool | None
 
@@ -14,8 +15,7 @@ _PIECE = re.compile(r"^-- (\w+)\(([\w, ]*)\): ", re.MULTILINE)
 _NAME = re.compile(r"(?<![:\w]):([a-z_]+)\b")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Piece(Struct, frozen=True, kw_only=True):
     """One named piece of a file; `names` are what it needs, in order."""
 
     text: str

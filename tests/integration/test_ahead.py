@@ -3,10 +3,10 @@
 import asyncio
 import signal
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from migrator import failure, script
 from migrator.ahead import Ready, may_go_ahead

@@ -1,9 +1,9 @@
 """What --check makes of a container: tables of facts, and the reading of control groups from files."""
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from entrypoint.check import cgroups
 from entrypoint.check.command import CHECKS, document, judge, lines, overall

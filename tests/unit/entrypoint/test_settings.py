@@ -1,8 +1,7 @@
 """What the overseer reads from its environment."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from entrypoint.settings import Settings
 
