@@ -147,10 +147,8 @@ class Engine(Struct, frozen=True, kw_only=True):
                     self._tell_waiting(run.waits_for, holder)
                     return False
             history = await store.history()
-            is_bare = None
-            if history is None:
-                asyncio.get_running_loop().call_soon(_load_runner)  # while the server is at it: 10 ms
-                is_bare = await store.is_bare()  # where no table is, no other tool has been
+            # Where no table is, no other tool has been.
+            is_bare = await store.is_bare() if history is None else None
             run.has_cli = not is_bare
             plan = await self._plan(store, run, history or [])
             run.met, run.lost, run.waits_for = True, None, None
@@ -182,6 +180,7 @@ class Engine(Struct, frozen=True, kw_only=True):
             from migrator.foreign import look  # late: only the first run beside other tables needs it
 
             await look.refuse_foreign(store.transport, self._heard)
+        asyncio.get_running_loop().call_soon(_load_runner)  # while the server is at it: 10 ms
         try:
             await store.install(tries=1)
         except LeaseBusy:
