@@ -24,6 +24,10 @@ _MORE_THREADS = 256
 # used, by it and us together, our supervisor adds up.
 _FOR_PROGRAMS = 4
 
+# One of the ways in which the loader of libraries says so. With a reason behind it, it is something else: a
+# file system mounted noexec.
+_UNMAPPED = "failed to map segment from shared object"
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # Fixed in the kernel's include/linux/proc_ns.h.
@@ -78,7 +82,8 @@ def _is_want_of_memory(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, MemoryError | SystemError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
-        if isinstance(error, ImportError) and ("allocate memory" in str(error) or "cannot map" in str(error)):
+        told = str(error) if isinstance(error, ImportError) else ""
+        if told.endswith(_UNMAPPED) or "allocate memory" in told or "cannot map" in told:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -162,9 +162,10 @@ def findings(
             applied.append(migration)
             found += _changed(migration, row, meaning)
         else:
+            done = row.statements_done
+            begun = f"applied up to statement {done}" if done else "begun"
             text = _stuck(migration, row, meaning) or (
-                f"{migration.filename} was applied up to statement {row.statements_done} on "
-                f"{row.day}; `migrator up` goes on there"
+                f"{migration.filename} was {begun} on {row.day}; `migrator up` goes on there"
             )
             found.append(_finding(Kind.HALF_DONE, migration, text))
     return [*found, *_missing(migrations, rows), *_out_of_order(pending, applied)]

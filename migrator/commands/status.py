@@ -46,11 +46,14 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         heard = HEARD if settings.supabase_history != "off" else ()
         others = "" if history is not None else await _others(store, heard)
         elsewhere = None
+        undone = {} if history is None else await _undone(store)
         on_record = {row.version for row in history or []}
         unknown = found is not None and any(one.version not in on_record for one in found.migrations)
         if settings.supabase_history != "off" and unknown:
             elsewhere = await supabase_history.versions(store)
     rows = _rows(found.migrations, history or [], elsewhere or frozenset()) if found else []
+    for row in rows:
+        row["undoneAt"] = undone.get(row["version"]) if row["state"] == "pending" else None
     pending = sum(row["state"] in ("pending", "half done") for row in rows) if found else None
     if options.json:
         document = {
@@ -64,7 +67,8 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     if found is None:
         write(f"what is applied and pending, only the program of {settings.runner} knows, on {dsn}")
     for row in rows:
-        write(f"{row['state']:9} {row['executedAt'] or '':24} {row['filename']}")
+        told = f" (undone {row['undoneAt']})" if row["undoneAt"] else ""
+        write(f"{row['state']:9} {row['executedAt'] or '':24} {row['filename']}{told}")
     if found is not None:
         write(f"{len(rows)} migrations, {pending} pending, on {dsn}")
     if holder:
@@ -74,6 +78,13 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     if others:
         write(others)
     return 0
+
+
+async def _undone(store: Store) -> dict[str, str]:
+    """When each version was undone last."""
+    from migrator import ledger  # late: it is large
+
+    return {row["version"]: timestamp(row["undone_at"]) for row in await ledger.ask(store, "undone")}
 
 
 async def _others(store: Store, heard: Collection[str]) -> str:

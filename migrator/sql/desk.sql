@@ -76,3 +76,9 @@ update {schema}.migration_locks as l
   from held
  where l.name = held.name
 returning l.token;
+
+-- undone(): when what isn't applied any more was undone last.
+select version, max(undone_at) as undone_at
+  from {schema}.migration_undone
+ where finished
+ group by version;

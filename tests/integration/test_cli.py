@@ -392,7 +392,7 @@ def test_a_name_that_the_locale_cannot_show_does_not_fail(database, migrations):
 
 
 # With 14 to 20 it is chance at what a library fails, and how.
-@pytest.mark.parametrize("mib", [4, 10, 12, 13])
+@pytest.mark.parametrize("mib", [4, 9, 10, 11, 12, 13])
 def test_too_little_memory_even_to_load_is_one_message(migrations, mib):
     read, write = os.pipe()
     with os.fdopen(read, "rb") as pipe:

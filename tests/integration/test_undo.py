@@ -1,6 +1,7 @@
 """`migrator down`: back to where the database was, whole or not at all, and on record."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -132,8 +133,14 @@ def test_the_last_one_is_undone_and_can_be_applied_again(database, pairs):
     assert fetch(database, "select to_regclass('a')::text, to_regclass('b')::text") == [("a", None)]
     assert fetch(database, HISTORY) == [("1",)]
     assert fetch(database, UNDONE) == [("2", "2_b.down.sql", True)]
+    assert re.search(
+        r"^pending +2_b\.sql \(undone 20\S+Z\)$",
+        run_migrator(database, directory, "status").stdout,
+        re.MULTILINE,
+    )
     again = run_migrator(database, directory)
     assert (again.returncode, again.stdout) == (0, "1 applied, 2 in all, nothing pending\n")
+    assert "undone" not in run_migrator(database, directory, "status").stdout
 
 
 def test_steps_and_to_say_how_far_and_json_says_what_was_done(database, pairs):

@@ -136,6 +136,19 @@ def test_a_file_that_ended_its_own_transaction_is_not_touched_again():
         make([A], [row("1_a.sql", finished=False)])
 
 
+@pytest.mark.parametrize(
+    ("done", "said"),
+    [
+        (0, "1_a.sql was begun on 2026-05-01 09:30 UTC; `migrator up` goes on there"),
+        (2, "1_a.sql was applied up to statement 2 on 2026-05-01 09:30 UTC; `migrator up` goes on there"),
+    ],
+)
+def test_how_far_a_half_done_file_came_is_told(done, said):
+    history = [row("1_a.sql", finished=False, statements_done=done)]
+
+    assert [one.text for one in plan.findings([A], history, meaning=lambda _: None)] == [said]
+
+
 def test_a_half_done_file_that_was_edited_is_refused():
     with pytest.raises(
         PlanError, match=r"1_a\.sql was applied up to statement 2 and edited since; restore it"
