@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.conftest import needs
+from tests.support import docker
 from tests.support.processes import REPO, Entrypoint, clean_env
 from tests.support.waiting import wait_until
 
@@ -146,3 +147,46 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def pid1(request: pytest.FixtureRequest) -> bool:
     """Whether to run as PID 1; a test with it runs both ways."""
     return bool(request.param)
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A Docker engine, and what makes a base image where there is no registry to fetch one from."""
+    problem = docker.engine_problem()
+    if problem is not None:
+        pytest.skip(f"needs a Docker engine ({problem}); .ci/run starts one")
+    needs("debootstrap")
+
+
+@pytest.fixture(scope="session")
+def bare_image(engine: None) -> str:
+    """Debian without Python."""
+    return docker.ensure_bare()
+
+
+@pytest.fixture(scope="session")
+def base_image(engine: None) -> str:
+    """Debian with Python."""
+    return docker.ensure_base()
+
+
+@pytest.fixture(scope="session")
+def image(engine: None) -> str:
+    """Ours, as the Dockerfile makes it."""
+    return docker.build_ours()
+
+
+@pytest.fixture(scope="session")
+def postgres_image(engine: None) -> str:
+    """A Postgres server for a network of containers."""
+    return docker.ensure_postgres()
+
+
+@pytest.fixture
+def containers(engine: None, tmp_path: Path) -> Iterator[docker.Containers]:
+    """Start containers; they are gone with the test, however it ends."""
+    started = docker.Containers(tmp_path)
+    try:
+        yield started
+    finally:
+        started.close()
