@@ -16,6 +16,8 @@ LABEL org.opencontainers.image.title="entrypoint" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/entrypoint /opt/entrypoint
 COPY migrations /app/migrations
+# Not by PATH alone: a login shell sets its own.
+RUN ln -s /opt/entrypoint/bin/entrypoint /opt/entrypoint/bin/migrator /usr/local/bin/
 ENV PATH=/opt/entrypoint/bin:$PATH NODE_ENV=production
 WORKDIR /app
 USER 10001

@@ -10,7 +10,7 @@ def main() -> None:
     """Run the entrypoint with `sys.argv`; ends the process and never returns."""
     arguments = sys.argv[1:]
     argv = launch.app_command(arguments)
-    if not argv and (arguments not in ([], ["--"]) or launch.mode() != "only"):
+    if not argv and (set(arguments) - {"--"} or launch.mode() != "only"):
         from entrypoint import client
 
         sys.exit(client.main(arguments))

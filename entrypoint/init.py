@@ -7,7 +7,7 @@ import errno
 import os
 
 from entrypoint import board as boards
-from entrypoint import launch, line, server, system
+from entrypoint import byhand, launch, line, server, system
 from entrypoint.board import Board
 from entrypoint.ending import Account, Leftovers, say_last_words
 from entrypoint.forward import Forwarder
@@ -36,20 +36,27 @@ _KILL_S = 1.0
 def main(app: launch.App) -> int:
     """Look after the app until it and all that belongs to it has ended; the container's exit code."""
     options = Options.read(os.environ)
+    # `only` doesn't run the command, which therefore says nothing about what is wanted.
+    by_hand = byhand.why(app.argv) if options.mode != "only" else None
+    is_watched = os.isatty(2) or byhand.is_ours(app.argv)
+    if by_hand and is_watched and not os.environ.get("LOG_LEVEL", "").strip():
+        # A prompt with log lines behind it looks stuck; and a command of ours says all that is wanted of it.
+        options.log_level = "warning"
     log = line.from_environ(
         os.environ, level=options.log_level, form=options.log_format, output=options.log_output
     )
-    return Init(app, options, log).run()
+    return Init(app, options, log, by_hand).run()
 
 
 class Init:
     """One life of a container, from top to bottom in `run`; the rest answers to events."""
 
-    def __init__(self, app: launch.App, options: Options, log: Log) -> None:
-        """Take over the app that the hot path started."""
+    def __init__(self, app: launch.App, options: Options, log: Log, by_hand: str | None = None) -> None:
+        """Take over the app that the hot path started; `by_hand`: why it is none."""
         self._app = app
         self._options = options
         self._log = log
+        self._by_hand = by_hand
         self._loop = Loop()
         self._account = Account()
         self._link = Link(app, self._loop, log, self._take)
@@ -71,7 +78,7 @@ class Init:
         self._continue_if_stopped()
         self._reap()  # what ended while signals were held, or before us
         self._open()
-        problem = self._link.start()
+        problem = self._start_overseer()
         if problem is not None:
             self._overseer_failed(f"cannot start the overseer: {problem}")
         if self._app.pid is None and not self._pass_gate():
@@ -123,6 +130,11 @@ class Init:
         # Not the arguments: people put secrets there.
         self._log.info("app.spawned", pid=self._app.pid, command=self._app.argv[0])
         self._board.app_runs(self._app.pid)
+
+    def _start_overseer(self) -> str | None:
+        if self._by_hand is None:
+            return self._link.start()
+        return self._link.start(skip_reason=self._by_hand, log_level=self._options.log_level)
 
     # The gate
 

@@ -101,12 +101,14 @@ def begin_early() -> None:
 
 
 def app_command(arguments: list[str]) -> list[str]:
-    """The app's command among our arguments; empty if they are options for ourselves."""
-    if arguments[:1] == ["--"]:
-        return arguments[1:]
-    if arguments and arguments[0].startswith("-"):
-        return []
-    return arguments
+    """The app's command among our arguments; empty if they are options for ourselves.
+
+    Also behind "--", which an image's ENTRYPOINT has: `docker run IMAGE --status` is for us, and
+    nobody's app is called so.
+    """
+    while arguments[:1] == ["--"]:
+        arguments = arguments[1:]
+    return [] if arguments and arguments[0].startswith("-") else arguments
 
 
 def hold_signals() -> frozenset[int]:

@@ -32,8 +32,13 @@ class Link:
         # It ran and has ended, or could not be started.
         self.ended = False
 
-    def start(self) -> str | None:
-        """Start it; why it can't be started, if it can't."""
+    def start(self, skip_reason: str | None = None, log_level: str | None = None) -> str | None:
+        """Start it; why it can't be started, if it can't.
+
+        Args:
+            skip_reason: Why nothing is to be migrated here, whatever the settings say.
+            log_level: Instead of the settings'.
+        """
         read_fd, write_fd = os.pipe()
         actions = (
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
@@ -43,8 +48,10 @@ class Link:
             **os.environb,
             **{os.fsencode(name): os.fsencode(value) for name, value in module_env().items()},
         }
+        if log_level is not None:
+            env[b"LOG_LEVEL"] = log_level.encode()
         try:
-            argv = python_module("entrypoint.oversee")
+            argv = python_module("entrypoint.oversee", *([skip_reason] if skip_reason else []))
             self.pid = launch.spawn(argv, env, frozenset(), actions)
         except (OSError, ValueError) as error:
             os.close(read_fd)

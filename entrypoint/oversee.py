@@ -1,5 +1,6 @@
-"""`python -m entrypoint.oversee`, started by PID 1: give way to the app, then load the overseer.
+"""`python -m entrypoint.oversee [REASON]`, started by PID 1: give way to the app, then load the overseer.
 
+With a reason nothing is migrated, whatever the settings say.
 SIGTERM asks it to stop the migrations; SIGINT to end all that was started here.
 """
 
@@ -23,7 +24,7 @@ def main() -> None:
     try:
         from entrypoint import overseer  # late: it is loaded with a lower priority
 
-        code = overseer.main()
+        code = overseer.main(skip_reason=sys.argv[1] if len(sys.argv) > 1 else None)
     except Exception as error:  # noqa: BLE001 - our own bug: a truthful status instead of a traceback
         code = 70  # EX_SOFTWARE
         _tell(f"internal error: {launch.where(error)}")

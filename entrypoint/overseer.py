@@ -26,9 +26,14 @@ from migrator.report import MAX_TEXT_CHARS, MigrationPhase, Report
 EXIT_CONFIG = 78
 
 
-def main() -> int:
-    """See the migrations through; the process's exit code, which means nothing."""
+def main(*, skip_reason: str | None = None) -> int:
+    """See the migrations through; the process's exit code, which means nothing.
+
+    Args:
+        skip_reason: Why nothing is to be migrated, if the settings don't say so themselves.
+    """
     settings = Settings.from_env(os.environ, secret_file.read)
+    settings = replace(settings, skip_reason=settings.skip_reason or skip_reason)
     log = logs.configure(
         component="entrypoint",
         level=settings.log_level,
