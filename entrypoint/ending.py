@@ -78,12 +78,13 @@ class Account:
 
 
 class Leftovers:
-    """What is alive of the app's process group, and as PID 1 whatever else has come to us."""
+    """What is alive of the app's process group, and in a container whatever else has come to us."""
 
-    def __init__(self, app: launch.App, account: Account) -> None:
-        """Nothing is asked to end yet."""
+    def __init__(self, app: launch.App, account: Account, *, adopts: bool) -> None:
+        """Nothing is asked to end yet; `adopts`: orphans that came to us end with us."""
         self._app = app
         self._account = account
+        self._adopts = adopts
         self._asked: set[int] = set()
 
     def are_gone(self, *, childless: bool) -> bool:
@@ -127,7 +128,7 @@ class Leftovers:
         system.send_group(self._app.pid, number)
 
     def _find(self, *, is_group_there: bool, childless: bool) -> list[Process]:
-        adopts = os.getpid() == 1 and not childless
+        adopts = self._adopts and not childless
         if not is_group_there and not adopts:
             return []
         ours = self._app.others | {os.getpid()}

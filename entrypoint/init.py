@@ -57,6 +57,8 @@ class Init:
         self._options = options
         self._log = log
         self._by_hand = by_hand
+        # PID 1, or what an engine's own init has started (`docker run --init`): the container ends with us.
+        self._is_main = 1 in (os.getpid(), os.getppid())
         self._loop = Loop()
         self._account = Account()
         self._link = Link(app, self._loop, log, self._take)
@@ -269,7 +271,7 @@ class Init:
 
     def _end_leftovers(self, deadline_s: float) -> None:
         """End what the app left behind: SIGTERM, what remains of the grace, SIGKILL."""
-        left = Leftovers(self._app, self._account)
+        left = Leftovers(self._app, self._account, adopts=self._is_main)
         if self._wait(
             lambda: left.are_gone(childless=self._is_childless),
             # Also where the app took all of the grace: who obeys SIGTERM is given the moment that it needs.

@@ -243,6 +243,11 @@ class Container:
         docker("stop", "--time", str(grace_s), self.name)
         return self.wait()
 
+    def start(self) -> None:
+        """Again, after its end; the output of all its lives is followed."""
+        docker("start", self.name)
+        self._follow()
+
     def wait(self, timeout_s: float = 60) -> int:
         """The exit code, once it has ended and all of its output is here."""
         code = int(docker("wait", self.name, timeout_s=timeout_s).stdout)
