@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 RUNS ?= 500
 
-.PHONY: demo test check format tools bench chaos soak clean
+.PHONY: demo test check format tools bundle bench chaos soak clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/python demo/run.py
@@ -32,6 +32,11 @@ format: $(VENV)/.dev
 # Other migration tools, for the tests of MIGRATION_RUNNER.
 tools: $(VENV)/.tools
 
+# /opt/entrypoint for images of every kind, made of this machine's Python; ADD unpacks the archive there.
+bundle:
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m bundle build/opt/entrypoint --archive build/entrypoint.tar.gz
+
 bench: $(VENV)/.bench
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/stop.py
@@ -50,7 +55,7 @@ chaos: $(VENV)/.dev
 	$(BIN)/python -m tests.chaos --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # Two steps, so that whoever only wants to see the demo doesn't wait for linters.
 $(VENV)/.demo: pyproject.toml

@@ -1,0 +1,1 @@
+"""Makes /opt/entrypoint, a directory with a Python of its own, for images of every kind."""
