@@ -288,7 +288,9 @@ async def _connect(dsn: Dsn, server_settings: dict[str, str]) -> Connection:
     _refuse_missing_files(dsn)
     extra: dict[str, Any] = {}
     if dsn.system_ca:
-        extra["ssl"] = ssl.create_default_context()
+        from migrator import trust  # late: for few URLs
+
+        extra["ssl"] = trust.context()
     try:
         connected = await asyncpg.connect(
             dsn.url,
