@@ -39,9 +39,9 @@ def make(directory: Path, archive: Path | None) -> None:
     Raises:
         CannotBuild: This machine can't, or what was made doesn't work.
     """
-    machine = host.look()
     if directory.exists() and not (directory / "bin" / "entrypoint").exists() and any(directory.iterdir()):
         raise host.CannotBuild(f"cannot replace {directory}: it holds something else than a bundle")
+    machine = host.look()
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=directory.parent) as place:
         new = Path(place, "new")

@@ -22,7 +22,6 @@
 #error "LOADER: the file name of the dynamic loader, e.g. ld-linux-x86-64.so.2"
 #endif
 
-#define PAGE_BYTES ((uintptr_t)4096)
 #define MOST_HEADERS 32
 #define PROGRAM "entrypoint"
 
@@ -112,7 +111,7 @@ static void map(const char *path, uintptr_t address, uintptr_t bytes, int protec
 }
 
 /* Map the loader as the kernel would; where its first page is. */
-static uintptr_t map_loader(const char *path, const ElfW(Ehdr) * head, const ElfW(Phdr) * headers, int file) {
+static uintptr_t map_loader(const char *path, const ElfW(Ehdr) * head, const ElfW(Phdr) * headers, int file, uintptr_t page) {
   uintptr_t end = 0;
   for (int i = 0; i < head->e_phnum; i++)
     if (headers[i].p_type == PT_LOAD && headers[i].p_vaddr + headers[i].p_memsz > end)
@@ -127,7 +126,6 @@ static uintptr_t map_loader(const char *path, const ElfW(Ehdr) * head, const Elf
     if (one->p_type != PT_LOAD) continue;
     int protection = (one->p_flags & PF_R ? PROT_READ : 0) | (one->p_flags & PF_W ? PROT_WRITE : 0) |
                      (one->p_flags & PF_X ? PROT_EXEC : 0);
-    uintptr_t page = one->p_align < PAGE_BYTES ? PAGE_BYTES : one->p_align;
     uintptr_t skew = one->p_vaddr & (page - 1);
     uintptr_t start = base + one->p_vaddr - skew;
     map(path, start, one->p_filesz + skew, protection, MAP_PRIVATE | MAP_FIXED, file, one->p_offset - skew);
@@ -186,12 +184,14 @@ __attribute__((used, visibility("hidden"))) uintptr_t load_loader(uintptr_t *sta
   hide(environment);
   while (*environment) environment++;
   ElfW(auxv_t) *facts = (ElfW(auxv_t) *)(environment + 1), *base = NULL, *entry = NULL, *where = NULL, *many = NULL;
+  uintptr_t page = 4096;
   const char *started_as = PROGRAM;
   for (ElfW(auxv_t) *one = facts; one->a_type != AT_NULL; one++) {
     if (one->a_type == AT_BASE) base = one;
     if (one->a_type == AT_ENTRY) entry = one;
     if (one->a_type == AT_PHDR) where = one;
     if (one->a_type == AT_PHNUM) many = one;
+    if (one->a_type == AT_PAGESZ) page = one->a_un.a_val;
     if (one->a_type == AT_EXECFN) started_as = (const char *)one->a_un.a_val;
   }
   static char path[4096 + 64];
@@ -208,7 +208,7 @@ __attribute__((used, visibility("hidden"))) uintptr_t load_loader(uintptr_t *sta
   if (count < (long)sizeof start || start.head.e_phoff + start.head.e_phnum * sizeof(ElfW(Phdr)) > sizeof start)
     give_up(path, " isn't a dynamic loader\n");
   const ElfW(Phdr) *headers = (const ElfW(Phdr) *)(start.bytes + start.head.e_phoff);
-  uintptr_t loaded = map_loader(path, &start.head, headers, (int)file);
+  uintptr_t loaded = map_loader(path, &start.head, headers, (int)file, page);
   call(SYS_close, file, 0, 0, 0, 0, 0);
 
   introduce(where, many);
