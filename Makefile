@@ -39,6 +39,8 @@ bundle:
 
 bench: $(VENV)/.bench
 	$(BIN)/python bench/startup.py
+	@test -d build/opt/entrypoint || $(MAKE) bundle
+	$(BIN)/python bench/bundle.py
 	$(BIN)/python bench/stop.py
 	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/memory.py

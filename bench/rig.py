@@ -4,6 +4,7 @@ A bench is a program of its own and prints ratios. All candidates take turns in 
 noisy machine is noisy for all; read the ratios of pairs, not the milliseconds. Nothing here passes or fails.
 
     python bench/startup.py   the app's first instruction; a real app's first answer on one CPU
+    python bench/bundle.py    the bundle's size, start and memory beside the venv's
     python bench/stop.py      from SIGTERM to the end
     python bench/idle.py      how often PID 1 wakes up when there is nothing to do
     python bench/memory.py    PID 1, everything of ours while it migrates, the migrator at its peak
@@ -39,6 +40,7 @@ T = TypeVar("T")
 APPS = Path(__file__).resolve().parent / "apps"
 MIB = 1024 * 1024
 OURS = "entrypoint"
+FLOOR = "python -I -S, exec"
 WARM_UP_ROUNDS = 2  # they fill the caches
 
 

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import rig
 
-FLOOR = "python -I -S, exec"
 BARE = "bare"
 NO_MIGRATIONS = "entrypoint, none to apply"
 MIGRATIONS = 20
@@ -44,7 +43,7 @@ def first_instruction(directory: Path, rounds: int) -> None:
     app = rig.build("say_start", directory)
     python = sys.executable
     commands = {
-        FLOOR: rig.floor(app),
+        rig.FLOOR: rig.floor(app),
         "python, exec": [python, "-c", rig.floor(app)[-1]],
         rig.OURS: rig.ours(app),
         "entrypoint (script)": [str(Path(python).parent / "entrypoint"), "--", app],
@@ -63,10 +62,10 @@ def first_instruction(directory: Path, rounds: int) -> None:
         return (int(line) - began_ns) / 1e6
 
     taken = rig.take_turns([name for name in commands if name not in slow], measure, rounds)
-    floor = statistics.median(taken[FLOOR])
+    floor = statistics.median(taken[rig.FLOOR])
     slow_ones = rig.take_turns([name for name in slow if name in commands], measure, max(1, rounds // 10))
     rows = {
-        name: (statistics.median(times), min(times), rig.ratio(taken, name, FLOOR))
+        name: (statistics.median(times), min(times), rig.ratio(taken, name, rig.FLOOR))
         for name, times in taken.items()
     }
     for name, times in slow_ones.items():
@@ -115,7 +114,7 @@ def _first_answer(
         app = [*server, str(port)]
         commands = {
             BARE: app,
-            FLOOR: rig.floor(shutil.which(app[0]) or app[0], *app[1:]),
+            rig.FLOOR: rig.floor(shutil.which(app[0]) or app[0], *app[1:]),
             "tini": ["tini", "-s", "--", *app],
         }
         env = rig.environment(
@@ -136,7 +135,7 @@ def _first_answer(
         rig.end(process)
         return taken_ms
 
-    names = [BARE, FLOOR, rig.OURS, NO_MIGRATIONS, *(["tini"] if rig.installed("tini") else [])]
+    names = [BARE, rig.FLOOR, rig.OURS, NO_MIGRATIONS, *(["tini"] if rig.installed("tini") else [])]
     taken = rig.take_turns(names, measure, rounds)
     rows = {
         name: (
@@ -151,7 +150,7 @@ def _first_answer(
     rig.show(
         f"{title} on one CPU, {MIGRATIONS} migrations to apply: first answer, {rounds} rounds", heads, rows
     )
-    print(f"entrypoint / floor, median of {rounds} pairs: {rig.ratio(taken, rig.OURS, FLOOR):.3f}")
+    print(f"entrypoint / floor, median of {rounds} pairs: {rig.ratio(taken, rig.OURS, rig.FLOOR):.3f}")
 
 
 def _wait_for_answer(port: int) -> None:
