@@ -10,7 +10,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from entrypoint import launch
+from entrypoint import launch, system
 from migrator.version import Version
 
 # Docker gives a health check 30 s; an entrypoint that needs more than this isn't well.
@@ -40,6 +40,8 @@ def main(arguments: list[str]) -> int:
     if "--healthcheck" in arguments:
         # Docker reserves exit code 2, which argparse uses for bad usage.
         parser.error = _unhealthy  # type: ignore[method-assign]
+    # A container that is full to the brim shall lose a health check, and not its app for it.
+    system.offer_to_kernel(1000)
     try:
         options = parser.parse_args([word for word in arguments if word != "--"])
     finally:  # --help ends here

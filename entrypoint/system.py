@@ -98,10 +98,15 @@ def give_way(nice: int) -> None:
         os.nice(nice)
     except OSError:
         pass
+    # When memory runs out, the kernel shall take us before the app, and the migrator before us.
+    offer_to_kernel(900)
+
+
+def offer_to_kernel(score: int) -> None:
+    """When memory runs out, let it take us before others: 1000 is first, 0 as everybody (proc(5))."""
     try:
-        # When memory runs out, the kernel shall take us before the app, and the migrator before us.
         with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-            file.write(b"900")
+            file.write(b"%d" % score)
     except OSError:
         pass
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -199,3 +200,22 @@ def test_an_answer_that_nobody_takes_makes_no_traceback_and_the_exit_code_still_
 
     assert done.stderr.splitlines()[-1] == "0"
     assert "Error" not in done.stderr  # argparse gives its help there if there is no other place
+
+
+def test_a_health_check_offers_itself_to_the_kernel_before_the_app(tmp_path):
+    # Docker starts it as it starts the app, so that in a full container its few MiB could cost the app its life.
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "entrypoint.sock"))
+        listener.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "entrypoint", "--healthcheck"],
+            env=clean_env(ENTRYPOINT_STATE_DIR=str(tmp_path)),
+            cwd=REPO,
+            stdout=subprocess.DEVNULL,
+        )
+        connection, _ = listener.accept()
+        score = Path(f"/proc/{process.pid}/oom_score_adj").read_text()
+        connection.close()
+        process.wait(10)
+
+    assert score == "1000\n"
