@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -114,6 +114,21 @@ def memory_limit_bytes(hierarchies: Hierarchies) -> int | None:
     return min(limits, default=None)
 
 
+def oom_kills(hierarchies: Hierarchies) -> int:
+    """How often the kernel killed in our own group (a container: all of it) for want of memory."""
+    places = [hierarchies.found[name] for name in (UNIFIED, "memory") if name in hierarchies.found]
+    return _oom_kills(os.path.join(point, below.lstrip("/")) for point, below in places)
+
+
+def _oom_kills(directories: Iterable[str]) -> int:
+    text = "\n".join(
+        _read(os.path.join(directory, file))
+        for directory in directories
+        for file in ("memory.events", "memory.oom_control")  # version 2, and version 1 since Linux 4.13
+    )
+    return sum(int(count) for count in re.findall(r"^oom_kill (\d+)$", text, re.MULTILINE))
+
+
 class Cgroup:
     """A group of its own: one directory in each hierarchy that let us make one."""
 
@@ -178,12 +193,7 @@ class Cgroup:
 
     def oom_kills(self) -> int:
         """How often the kernel killed in it because its memory was used up."""
-        text = "\n".join(
-            _read(os.path.join(directory, file))
-            for directory in self._directories.values()
-            for file in ("memory.events", "memory.oom_control")
-        )
-        return sum(int(count) for count in re.findall(r"^oom_kill (\d+)$", text, re.MULTILINE))
+        return _oom_kills(self._directories.values())
 
     def kill(self) -> None:
         """SIGKILL to all in it, and nobody can be born there meanwhile."""

@@ -113,9 +113,12 @@ class Migrator(Child):
             return Outcome(cause=Cause.NOT_STARTED, code=126, last=None, detail=str(error))
         self._log.info("migrator.spawned", pid=self.pid)
         cause = Cause.STOPPING
+        kills_before = cgroup.oom_kills(hierarchies)
+        before_end: Report | None = None
         try:
             self._confine(exited, hierarchies, memory_bytes)
             cause = await self._wait(exited, limits.timeout_s, memory_bytes)
+            before_end = self.last if cause is not Cause.EXITED else None
         finally:
             if cause in (Cause.MEMORY, Cause.PROCESSES):
                 self._kill()
@@ -132,7 +135,9 @@ class Migrator(Child):
         if cause is Cause.EXITED and oom_kills and code:
             cause = Cause.MEMORY
         self._log.info("migrator.exited", pid=self.pid, exit_code=code, cause=cause)
-        outcome = Outcome(cause=cause, code=code, last=self.last)
+        # Of our own group, and not the migrator's: that one has a limit of its own.
+        starved = code == launch.SIGNAL_BASE + signal.SIGKILL and cgroup.oom_kills(hierarchies) > kills_before
+        outcome = Outcome(cause=cause, code=code, last=self.last, starved=starved, before_end=before_end)
         if container_bytes is None or memory_bytes == limits.memory_limit_bytes:
             return outcome
         return replace(

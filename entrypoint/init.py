@@ -225,8 +225,7 @@ class Init:
         if self._forwarder.is_stopping or self._app.status is not None:
             self._take(boards.unknown_record("aborted", "unknown"))
         else:
-            code = launch.exit_code(status)
-            self._overseer_failed(f"internal error: the overseer ended with exit code {code}; see the log")
+            self._overseer_failed(_how_it_ended(status))
 
     def _overseer_failed(self, error: str) -> None:
         self._log.error("overseer.failed", reason=error)
@@ -329,3 +328,12 @@ class Init:
 
 def _nothing() -> None:
     """The loop came round: that is all it was for."""
+
+
+def _how_it_ended(status: int) -> str:
+    """Of the overseer, although there was more to do."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        hint = "; out of memory?" if number == _signal.SIGKILL else ""
+        return f"the overseer of the migrations was killed by {signals.name(number)}{hint}"
+    return f"internal error: the overseer ended with exit code {launch.exit_code(status)}; see the log"

@@ -43,6 +43,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
         last: Its last report; None if there was none.
         detail: What else is known, e.g. why it could not be started.
         memory_limit_bytes: What it was allowed, if that was less than the settings say.
+        starved: The kernel killed in the container meanwhile, because its memory was used up.
+        before_end: Its last report before we asked it to end; None if we didn't.
     """
 
     cause: Cause
@@ -50,6 +52,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     last: Report | None
     detail: str = ""
     memory_limit_bytes: int | None = None
+    starved: bool = False
+    before_end: Report | None = None
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -126,6 +130,11 @@ def _verdict(outcome: Outcome, last: Report, limits: Limits) -> tuple[MigrationP
     where = f" while applying {last.current}" if last.current else ""
     match outcome.cause:
         case Cause.DEADLINE:
+            before = outcome.before_end
+            if before is not None and before.phase is MigrationPhase.CONNECTING and last.current is None:
+                # Its last word would be that nothing was being applied, which tells nobody what to do.
+                why = before.reason or "there was no answer from the database"
+                return MigrationPhase.TIMED_OUT, f"timed out after {limits.timeout_s:g} s: {why}"
             remedy = (
                 "have those end who were waited for" if _was_waiting(last) else "make the migration smaller"
             )
@@ -158,7 +167,10 @@ def _verdict(outcome: Outcome, last: Report, limits: Limits) -> tuple[MigrationP
         case Cause.EXITED:
             if outcome.code > launch.SIGNAL_BASE:
                 number = outcome.code - launch.SIGNAL_BASE
-                hint = "; out of memory?" if number in (6, 9, 11) else ""
+                if outcome.starved:
+                    hint = ": the container's memory was used up; give it more"
+                else:
+                    hint = "; out of memory?" if number in (6, 9, 11) else ""
                 return MigrationPhase.FAILED, (
                     f"the migrator was killed by signal {number}{where}{hint}"
                     "; whatever it had not committed, the server rolls back"

@@ -179,3 +179,16 @@ def test_a_group_is_removed_once_it_is_empty(tmp_path):
     (tmp_path / "unified" / "m" / "somebody").unlink()
     assert group.remove()
     assert group.remove()
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "count"),
+    [
+        ("0::/\n", {"unified": {"memory.events": "oom 3\noom_kill 2\n"}}, 2),
+        ("4:memory:/\n", {"memory": {"memory.oom_control": "under_oom 0\noom_kill 5\n"}}, 5),
+        ("4:memory:/\n", {"memory": {"memory.oom_control": "under_oom 0\n"}}, 0),
+        ("", {}, 0),
+    ],
+)
+def test_how_often_the_kernel_killed_in_our_own_group(tmp_path, own, files, count):
+    assert cgroup.oom_kills(hierarchies(tmp_path, own, **files)) == count

@@ -10,8 +10,8 @@ P = MigrationPhase
 LIMITS = Limits(attempts=4, retry_delay_s=5, timeout_s=300, memory_limit_bytes=256 * 1024 * 1024)
 
 
-def outcome(cause=Cause.EXITED, code=0, last=None, detail="", memory=None):
-    return Outcome(cause=cause, code=code, last=last, detail=detail, memory_limit_bytes=memory)
+def outcome(cause=Cause.EXITED, code=0, last=None, detail="", memory=None, **more):
+    return Outcome(cause=cause, code=code, last=last, detail=detail, memory_limit_bytes=memory, **more)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,42 @@ ENDS = [
         (
             "the migrator was killed by signal 9 while applying 2_b.sql; out of memory?"
             "; whatever it had not committed, the server rolls back"
+        ),
+    ),
+    (
+        outcome(code=137, last=APPLYING, starved=True),
+        P.FAILED,
+        (
+            "the migrator was killed by signal 9 while applying 2_b.sql: the container's memory was used up; give "
+            "it more; whatever it had not committed, the server rolls back"
+        ),
+    ),
+    (
+        outcome(
+            Cause.DEADLINE,
+            143,
+            Report(phase=P.ABORTED, error="stopped by SIGTERM: nothing was being applied"),
+            before_end=Report(phase=P.CONNECTING, reason="cannot reach the database at db/shop; check it"),
+        ),
+        P.TIMED_OUT,
+        "timed out after 300 s: cannot reach the database at db/shop; check it",
+    ),
+    (
+        outcome(Cause.DEADLINE, 143, before_end=Report(phase=P.CONNECTING)),
+        P.TIMED_OUT,
+        "timed out after 300 s: there was no answer from the database",
+    ),
+    (
+        outcome(
+            Cause.DEADLINE,
+            143,
+            Report(phase=P.ABORTED, current="2_b.sql", error="stopped: rolled back"),
+            before_end=Report(phase=P.CONNECTING),
+        ),
+        P.TIMED_OUT,
+        (
+            "timed out after 300 s while applying 2_b.sql (stopped: rolled back); "
+            "raise MIGRATION_TIMEOUT or make the migration smaller"
         ),
     ),
     (
