@@ -16,6 +16,8 @@ from tests.support.waiting import wait_until
 
 # Looked for wherever it mustn't be.
 PASSWORD = "hunter2-in-a-url"
+# The session of a migration that sleeps, and not our own look at it.
+SLEEPING = "from pg_stat_activity where query like '%sleep(600)%' and pid <> pg_backend_pid()"
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.e2e.docker.conftest import app
+from tests.e2e.docker.conftest import SLEEPING, app
 from tests.support.docker import docker
 from tests.support.waiting import wait_until
 
@@ -88,12 +88,7 @@ def test_docker_stop_ends_the_migration_with_the_app(
 
     assert running.stop() == 0
     assert running.events("status.changed")[-1]["phase"] == "aborted"
-    assert (
-        database.fetch(
-            "select count(*) from pg_stat_activity where query like '%sleep(600)%' and pid <> pg_backend_pid()"
-        )
-        == "0"
-    )
+    assert database.fetch(f"select count(*) {SLEEPING}") == "0"
 
 
 def test_kill_9_of_the_app_ends_the_container_with_137(containers, app_image, long_migration, maybe_init):
