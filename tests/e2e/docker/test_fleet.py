@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.e2e.docker.conftest import PASSWORD
+from tests.e2e.docker.conftest import PASSWORD, app
 from tests.support import docker as support
 from tests.support.docker import docker
+from tests.support.waiting import wait_until
 
 REPLICAS = 5
 RELEASES = {
@@ -81,3 +82,61 @@ def test_five_replicas_roll_to_the_next_release_under_load_without_a_failed_requ
         assert len(replica.log) == replica.stderr.count("\n")
         assert [line for line in replica.log if line["level"] == "error"] == []
         assert PASSWORD not in replica.stdout + replica.stderr
+
+
+@pytest.fixture
+def cut(database):
+    """Take a container off the database's network, and back; ways of `docker network`."""
+
+    def off(container):
+        docker("network", "disconnect", "--force", database.network, container.name)
+
+    def back(container):
+        docker("network", "connect", database.network, container.name)
+
+    return off, back
+
+
+def test_a_database_that_is_cut_off_and_back_has_each_migration_once(
+    containers, app_image, database, mounted, cut
+):
+    off, back = cut
+    # The second one tells that it is at work, goes on while nobody hears it, and is told from the history.
+    files = mounted(
+        _1_a="create table a (id int); insert into a values (1);",
+        _2_b="insert into a values (2); select pg_sleep(4);",
+        _3_c="insert into a values (3);",
+    )
+    running = containers.run(app_image, *app("wait"), options=[*database.options, *files], **database.env)
+    wait_until(
+        lambda: (running.status() or {}).get("migrations", {}).get("current") == "2_b.sql",
+        what="the second file",
+    )
+    off(running)
+    wait_until(lambda: "2_b.sql" in history(database), what="the server's end of it")
+
+    status = running.status()
+    assert status["migrations"]["status"] == "running"  # nobody knows better
+    assert status["app"]["status"] == "running"
+    back(running)
+    running.wait_for_phase("completed", timeout_s=60)
+    assert database.fetch("select string_agg(id::text, ',' order by id) from a") == "1,2,3"
+    assert history(database) == ["1_a.sql", "2_b.sql", "3_c.sql"]
+    assert running.stop() == 0
+    assert len(running.log) == running.stderr.count("\n")
+
+
+def test_a_database_that_comes_later_is_waited_for(containers, app_image, database, mounted, cut):
+    _, back = cut
+    running = containers.run(
+        app_image, *app("wait"), options=mounted(_1_a="create table a (id int);"), **database.env
+    )
+    said = "cannot reach the database"
+    wait_until(
+        lambda: said in str((running.status() or {}).get("migrations")), what="the reason in the status"
+    )
+    back(running)
+
+    running.wait_for_phase("completed", timeout_s=60)
+    assert history(database) == ["1_a.sql"]
+    assert running.stop() == 0
