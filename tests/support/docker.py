@@ -107,6 +107,11 @@ def build_ours() -> str:
 
 def build(name: str, context: Path, *options: str, timeout_s: float = 600) -> str:
     """Build the Dockerfile in `context`; `name`. The image that had the name before is gone."""
+    with _one_at_a_time():
+        return _build(name, context, *options, timeout_s=timeout_s)
+
+
+def _build(name: str, context: Path, *options: str, timeout_s: float = 600) -> str:
     before = _id(name)
     # The host's network, for mirrors that only the host can reach; the classic builder, which needs no plug-in.
     env = {**os.environ, "DOCKER_BUILDKIT": "0"}
@@ -116,7 +121,12 @@ def build(name: str, context: Path, *options: str, timeout_s: float = 600) -> st
     return name
 
 
-def derive(name: str, dockerfile: str, files: Mapping[str, str] | None = None) -> str:
+def derive(
+    name: str,
+    dockerfile: str,
+    files: Mapping[str, str] | None = None,
+    make: Callable[[str, Path], str] = build,
+) -> str:
     """Build an image of a test's own from the text of a Dockerfile and of the files that it copies; its name."""
     with tempfile.TemporaryDirectory() as directory:
         context = Path(directory)
@@ -124,7 +134,7 @@ def derive(name: str, dockerfile: str, files: Mapping[str, str] | None = None) -
         for path, content in (files or {}).items():
             (context / path).parent.mkdir(parents=True, exist_ok=True)
             (context / path).write_text(content)
-        return build(name, context)
+        return make(name, context)
 
 
 def checkout() -> str:
@@ -136,7 +146,7 @@ def _ensure(name: str, dockerfile: str) -> str:
     ensure_bare()
     with _one_at_a_time():
         if not _exists(name):
-            derive(name, dockerfile)
+            derive(name, dockerfile, make=_build)
     return name
 
 
@@ -275,13 +285,16 @@ class Container:
         assert found is not None
         return found
 
-    def wait_for_health(self, wanted: str, timeout_s: float = 30) -> dict[str, Any]:
-        """The engine's record of the health checks, once it calls the container `healthy` or `unhealthy`."""
-        self._wait(
-            lambda: self.inspect(".State.Health.Status") == wanted, f"{wanted} by the engine", timeout_s
-        )
-        health: dict[str, Any] = self.inspect(".State.Health")
-        return health
+    def wait_for_health(self, wanted: str, said: str = "") -> dict[str, Any]:
+        """The engine's record of the health checks, once it says `healthy` or `unhealthy` and the last check `said`."""
+
+        def look() -> dict[str, Any] | None:
+            health: dict[str, Any] = self.inspect(".State.Health")
+            return health if health["Status"] == wanted and said in health["Log"][-1]["Output"] else None
+
+        found = self._wait(look, f"{wanted} by the engine, for {said!r}", 30)
+        assert found is not None
+        return found
 
     def _wait(self, condition: Callable[[], T], what: str, timeout_s: float) -> T:
         try:

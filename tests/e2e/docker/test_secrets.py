@@ -57,7 +57,8 @@ def test_neither_logs_nor_status_nor_health_nor_processes_show_a_secret(
     options = [*health, *database.options, *mounted(**files)]
     running = containers.run(app_image, *app("wait"), options=options, **given)
     status = running.wait_for_phase(phase)
-    checked = running.wait_for_health("healthy" if phase == "completed" else "unhealthy")
+    is_well = phase == "completed"
+    checked = running.wait_for_health("healthy" if is_well else "unhealthy", f"({phase}")
     shown = {
         "processes": docker("top", running.name, "-eo", "pid,args").stdout,
         "status": json.dumps(status) + running.exec("entrypoint", "--status").stdout,
