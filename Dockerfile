@@ -30,7 +30,8 @@ COPY --from=build /opt/entrypoint /opt/entrypoint
 # Not by PATH alone: a login shell sets its own. Copied, since there may be no shell to RUN anything with.
 COPY --from=build /links /usr/local/bin
 # Behind what is there: a python3 of the base is the app's own.
-ENV PATH=$PATH:/opt/entrypoint/bin NODE_ENV=production
+# `docker stop` kills after 10 seconds, and we must have come to an end by then.
+ENV PATH=$PATH:/opt/entrypoint/bin NODE_ENV=production ENTRYPOINT_STOP_GRACE=8
 WORKDIR /app
 USER 10001:10001
 STOPSIGNAL SIGTERM

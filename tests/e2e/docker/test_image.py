@@ -31,6 +31,16 @@ def test_it_says_what_it_is(config):
     assert own["licenses"] == "Apache-2.0"
 
 
+def test_its_check_of_itself_finds_nothing_but_what_is_the_users(image):
+    found = json.loads(docker("run", "--rm", image, "--check", "--json", check=False).stdout)
+
+    assert {check["name"] for check in found["checks"] if check["status"] != "ok"} <= {
+        "files",
+        "database",
+        "cgroup",
+    }
+
+
 def test_labels_are_told_by_whoever_builds_it(image):
     told = {
         "VERSION": "1.2.3",

@@ -49,6 +49,7 @@ STOPPED = {
     "was given in the shell form of CMD": (["/bin/sh", "-c", "echo ready; sleep 60; echo never"], {}, 143),
     "knows nothing of signals, and that is fine": (["sleep", "60"], {"ENTRYPOINT_REMAP_EXIT": "143=0"}, 0),
     "doesn't listen": (app("ignore_term"), {"ENTRYPOINT_STOP_GRACE": "1"}, 137),
+    "doesn't listen, and nobody has set anything": (app("ignore_term"), {}, 137),
     "leaves somebody who doesn't listen": (
         app("leave_behind", "stubborn", "wait"),
         {"ENTRYPOINT_STOP_GRACE": "1"},
