@@ -5,6 +5,7 @@ noisy machine is noisy for all; read the ratios of pairs, not the milliseconds. 
 
     python bench/startup.py   the app's first instruction; a real app's first answer on one CPU
     python bench/bundle.py    the bundle's size, start and memory beside the venv's
+    python bench/container.py the same under Docker, and `docker stop`; needs the image
     python bench/stop.py      from SIGTERM to the end
     python bench/idle.py      how often PID 1 wakes up when there is nothing to do
     python bench/memory.py    PID 1, everything of ours while it migrates, the migrator at its peak
