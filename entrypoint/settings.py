@@ -81,6 +81,9 @@ def _skip_reason(read: env.Reader, environ: Mapping[str, str], environment: str 
         return f"SKIP_MIGRATIONS={environ.get('SKIP_MIGRATIONS', '').strip()}"
     if not read.get(variables.ENABLED):
         return f"MIGRATION_ENABLED={environ.get('MIGRATION_ENABLED', '').strip()}"
+    # Fly keeps the ENTRYPOINT for its release_command. Who asks for migrations and nothing else means them.
+    if read.get(variables.RELEASE_COMMAND) and read.get(variables.MODE) != "only":
+        return "RELEASE_COMMAND=1: a release command runs, and nothing beside it"
     wanted = " or ".join(allowed)
     if environment is None:
         return f"NODE_ENV is not set; migrations run where it is {wanted}"

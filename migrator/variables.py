@@ -40,6 +40,11 @@ def _schema(raw: str) -> str:
     return raw
 
 
+def _is_one(raw: str) -> bool:
+    """A flag that others set, whose other values mean nothing to us."""
+    return raw.strip() == "1"
+
+
 def _runner(raw: str) -> str:
     """One of a few words; the name of a plug-in stands behind a colon."""
     word, colon, plugin = raw.strip().partition(":")
@@ -61,6 +66,14 @@ SKIP = Variable(
     default=False,
     shown_default="false",
     help="`true` starts the app without migrating, whatever `MIGRATION_ENABLED` says.",
+)
+RELEASE_COMMAND = Variable(
+    names=("RELEASE_COMMAND",),
+    parse=_is_one,
+    default=False,
+    shown_default="",
+    help="`1` runs the command without migrating beside it, unless `MIGRATION_MODE=only`: Fly sets it where "
+    "it runs a `release_command`, which may be a migration itself. Any other value is somebody else's.",
 )
 ENVIRONMENT = Variable[str | None](
     names=("ENTRYPOINT_ENV", "NODE_ENV", "APP_ENV", "RAILWAY_ENVIRONMENT_NAME"),
@@ -379,6 +392,7 @@ LOG_OUTPUT = Variable[str | None](
 OF_MIGRATIONS: tuple[Variable[Any], ...] = (
     ENABLED,
     SKIP,
+    RELEASE_COMMAND,
     ENVIRONMENT,
     ENVIRONMENTS,
     DATABASE,

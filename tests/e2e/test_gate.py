@@ -82,6 +82,17 @@ def test_skipped_migrations_open_the_gate(start):
     assert running.wait() == 5
 
 
+def test_a_release_command_passes_the_gate_and_only_migrates_all_the_same(start, database, migrations):
+    directory = migrations(_1_a="create table a (id int);")
+    release = start(["--", "sh", "-c", "exit 5"], env=_env(database, directory, "gate", RELEASE_COMMAND="1"))
+    assert release.wait() == 5
+    assert release.marker()["migrations"]["phase"] == "skipped"
+
+    only = start(["--", "sh", "-c", "exit 5"], env=_env(database, directory, "only", RELEASE_COMMAND="1"))
+    assert only.wait() == 0
+    assert only.marker()["migrations"]["applied"] == 1
+
+
 def test_a_gated_app_that_cant_start_gives_the_code_of_a_shell(start):
     running = start(["--", "no-such-program"], env={"MIGRATION_MODE": "gate", "SKIP_MIGRATIONS": "1"})
 

@@ -306,6 +306,7 @@ def test_without_its_entrypoint_the_migrator_ends_by_itself(start, database, mig
         ({"NODE_ENV": ""}, "NODE_ENV is not set"),
         ({"SKIP_MIGRATIONS": "true"}, "SKIP_MIGRATIONS=true"),
         ({"MIGRATION_ENABLED": "false"}, "MIGRATION_ENABLED=false"),
+        ({"RELEASE_COMMAND": "1"}, "RELEASE_COMMAND=1: a release command runs"),
     ],
 )
 def test_switched_off_migrations_are_skipped_with_the_reason(start, migrations, env, reason):

@@ -186,6 +186,17 @@ def test_secrets_are_known_wherever_they_come_from_so_that_they_can_be_masked():
         ({"NODE_ENV": "production", "MIGRATION_ENABLED": "0"}, "MIGRATION_ENABLED=0"),
         ({"NODE_ENV": "production", "SKIP_MIGRATIONS": "yes"}, "SKIP_MIGRATIONS=yes"),
         ({"MIGRATION_ENABLED": "true", "SKIP_MIGRATIONS": "true"}, "SKIP_MIGRATIONS=true"),
+        (
+            {"NODE_ENV": "production", "RELEASE_COMMAND": "1"},
+            "RELEASE_COMMAND=1: a release command runs, and nothing beside it",
+        ),
+        (
+            {"NODE_ENV": "production", "RELEASE_COMMAND": " 1\n", "MIGRATION_MODE": "gate"},
+            "RELEASE_COMMAND=1: a release command runs, and nothing beside it",
+        ),
+        ({"NODE_ENV": "production", "RELEASE_COMMAND": "1", "MIGRATION_MODE": "only"}, None),
+        ({"NODE_ENV": "production", "RELEASE_COMMAND": "python manage.py migrate"}, None),
+        ({"NODE_ENV": "production", "RELEASE_COMMAND": "0"}, None),
     ],
 )
 def test_migrations_run_only_where_they_are_switched_on(environ, reason):
