@@ -38,6 +38,10 @@ bundle:
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m bundle build/opt/entrypoint --archive build/entrypoint.tar.gz
 
+# The frameworks of examples/, and what knows the manifests' schemas, for tests/e2e/examples.
+.PHONY: examples
+examples: $(VENV)/.examples
+
 bench: $(VENV)/.bench
 	$(BIN)/python bench/startup.py
 	@test -d build/opt/entrypoint || $(MAKE) bundle
@@ -82,6 +86,22 @@ $(VENV)/.tools: Makefile tests/support/tools/package.json
 	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check 'alembic>=1.20' 'django>=5' 'psycopg[binary]>=3.2'
 	@$(NPM) $(TOOLS)/supabase-2 @supabase/cli-linux-x64@2.122.1
 	@$(NPM) tests/support/tools --no-package-lock
+	@touch $@
+
+# Two environments: what examples need must not be found by us, and what only tests need not by the examples.
+EXAMPLES := $(VENV)/examples
+BUILT := $(wildcard examples/*/package.json examples/*/requirements.txt examples/nextjs/*.ts examples/nextjs/app/*.tsx \
+  examples/nextjs/app/api/health/*)
+
+$(VENV)/.examples: Makefile $(BUILT)
+	@echo "Installing the frameworks of the examples into $(EXAMPLES), and building Next.js ..."
+	@test -x $(EXAMPLES)/bin/python || $(PYTHON) -m venv $(EXAMPLES)
+	@$(EXAMPLES)/bin/python -m pip install --quiet --disable-pip-version-check -r examples/fastapi/requirements.txt \
+	  -r examples/django/requirements.txt
+	@test -x $(EXAMPLES)/schemas/bin/python || $(PYTHON) -m venv $(EXAMPLES)/schemas
+	@$(EXAMPLES)/schemas/bin/python -m pip install --quiet --disable-pip-version-check check-jsonschema kubernetes-validate
+	@$(NPM) examples/nextjs --no-package-lock
+	@NEXT_TELEMETRY_DISABLED=1 npm run --silent --prefix examples/nextjs build >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
