@@ -101,6 +101,7 @@ $(VENV)/.examples: Makefile $(BUILT)
 	@test -x $(EXAMPLES)/schemas/bin/python || $(PYTHON) -m venv $(EXAMPLES)/schemas
 	@$(EXAMPLES)/schemas/bin/python -m pip install --quiet --disable-pip-version-check check-jsonschema kubernetes-validate
 	@$(NPM) examples/nextjs --no-package-lock
+	@$(NPM) examples/railway --no-package-lock
 	@NEXT_TELEMETRY_DISABLED=1 npm run --silent --prefix examples/nextjs build >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
