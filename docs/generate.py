@@ -78,7 +78,8 @@ The exit code is the app's, whatever becomes of the migrations.
 | 128 + n | the app was killed by signal n |
 | 2 | no app was given, or an option is unknown |
 
-With `MIGRATION_MODE=only`, or `gate` and migrations that failed, no app runs; the exit code is the migrator's.
+With `MIGRATION_MODE=only`, or `gate` and migrations that failed, no app runs; the exit code is the migrator's,
+or 75 if its time was over while it waited for others or for the database.
 `entrypoint --healthcheck`, `entrypoint --status` and `entrypoint --check` exit 0 or 1.
 
 ## migrator

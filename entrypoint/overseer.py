@@ -153,7 +153,7 @@ class Overseer:
             outcome = await self._child.run(self._reaper, self._limits)
             delay_s = policy.retry_delay_s(outcome, attempt, self._limits)
             concluded = policy.conclude(outcome, delay_s, self._limits)
-            self._progress.report(concluded, settled=delay_s is None, code=outcome.code)
+            self._progress.report(concluded, settled=delay_s is None, code=policy.exit_code(outcome))
             if delay_s is None:
                 return
             self._log.warning("migration.retrying", attempt=attempt, delay_s=delay_s)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from entrypoint import launch
 from migrator import shorten
-from migrator.errors import RETRYABLE_EXITS
+from migrator.errors import RETRYABLE_EXITS, LeaseBusy
 from migrator.report import MAX_TEXT_CHARS, STATUS_OF, MigrationPhase, MigrationStatus, Report
 
 # Seconds from SIGTERM to SIGKILL for the migrator: a cancelled statement rolls back in well under one.
@@ -81,6 +81,13 @@ def retry_delay_s(outcome: Outcome, attempt: int, limits: Limits) -> float | Non
     if attempt >= limits.attempts or not _is_worth_a_retry(outcome):
         return None
     return float(min(limits.retry_delay_s * 2 ** min(attempt - 1, 30), MAX_RETRY_DELAY_S))
+
+
+def exit_code(outcome: Outcome) -> int:
+    """What the container ends with where no app runs: whether to try once more is all that it can say."""
+    if outcome.cause is Cause.DEADLINE and _is_worth_a_retry(outcome):
+        return LeaseBusy.exit_code
+    return outcome.code
 
 
 def conclude(outcome: Outcome, delay_s: float | None, limits: Limits) -> Report:

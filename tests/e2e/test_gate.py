@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.support.postgres import fetch
+from tests.support.postgres import fetch, free_port
 from tests.support.processes import app
 from tests.support.waiting import wait_until
 
@@ -74,6 +74,16 @@ def test_wrong_settings_keep_the_gate_shut_with_the_code_for_configuration(start
     env = _env(database, migrations(_1_a="select 1;"), mode, MIGRATION_TIMEOUT="soon")
 
     assert start(["--", "echo", "started"], env=env).wait() == 78
+
+
+@pytest.mark.parametrize("mode", ["gate", "only"])
+def test_a_wait_in_vain_ends_with_the_code_that_is_worth_a_retry(start, migrations, mode):
+    url = f"postgresql://me@127.0.0.1:{free_port()}/none"
+    patience = {"MIGRATION_TIMEOUT": "0.5", "MIGRATION_RETRY_COUNT": "0"}
+
+    running = start(["--", "true"], env=_env(url, migrations(_1_a="select 1;"), mode, **patience))
+    assert running.wait() == 75
+    assert running.marker()["migrations"]["phase"] == "timed_out"
 
 
 def test_skipped_migrations_open_the_gate(start):

@@ -62,6 +62,23 @@ def test_a_cause_is_worth_a_retry_or_not(cause, last, worth):
 
 
 @pytest.mark.parametrize(
+    ("cause", "code", "last", "told"),
+    [
+        (Cause.EXITED, 65, Report(phase=P.CONNECTING), 65),
+        (Cause.EXITED, 69, None, 69),
+        (Cause.DEADLINE, 143, None, 75),
+        (Cause.DEADLINE, 143, Report(phase=P.ABORTED), 75),
+        (Cause.DEADLINE, 143, Report(phase=P.WAITING_FOR_LOCK, current="1_a.sql"), 75),
+        (Cause.DEADLINE, 143, Report(phase=P.ABORTED, current="1_a.sql"), 143),
+        (Cause.DEADLINE, 0, Report(phase=P.COMPLETED), 0),
+        (Cause.MEMORY, 137, Report(phase=P.CONNECTING), 137),
+    ],
+)
+def test_after_a_wait_in_vain_the_exit_code_says_that_another_try_is_worth_it(cause, code, last, told):
+    assert policy.exit_code(outcome(cause, code, last)) == told
+
+
+@pytest.mark.parametrize(
     ("attempt", "delay_s"),
     [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60), (999, 60), (1000, None), (1001, None)],
 )
