@@ -37,6 +37,10 @@ class Example:
     def image(self) -> dockerfile.Image:
         return dockerfile.read(EXAMPLES / self.name / "Dockerfile")
 
+    @property
+    def is_python(self) -> bool:
+        return self in (FASTAPI, DJANGO)
+
     def lay_out(self, directory: Path) -> Path:
         """What the image has in its WORKDIR."""
         source = EXAMPLES / self.name
