@@ -28,6 +28,8 @@ REMEMBERED = 64
 
 # What `entrypoint --healthcheck` sends, and most containers are asked nothing else: no parser needed.
 OWN_REQUEST = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: identity\r\n\r\n"
+# What Node.js sends for a route of the app's that hands our answer on, as in examples/: 2 MiB less for good.
+NODE_REQUEST = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 class Client:
@@ -161,6 +163,9 @@ class Server:
         elif client.parser is None and data in self._known:
             client.deadline_s = clock() + IDLE_S
             self._send(client, self._answer(*self._known[data]))
+        elif client.parser is None and data == NODE_REQUEST:
+            client.ends = True
+            self._send(client, self._answer("/api/health", "GET", close=True))
         else:
             self._parse(client, data)
 

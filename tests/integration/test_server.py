@@ -349,9 +349,22 @@ def test_our_own_health_check_sends_what_the_server_knows_by_heart(tmp_path):
         connection.close()
 
 
-def test_what_the_server_knows_by_heart_is_what_h11_understands():
+async def test_node_js_is_answered_without_a_parser_and_hung_up_on_as_it_asks(path, serving, monkeypatch):
+    monkeypatch.setattr(h11, "Connection", None)  # who called it would get an error for an answer
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(server.NODE_REQUEST)
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nConnection: close" in head
+    assert json.loads(body)["status"] == "ok"
+
+
+@pytest.mark.parametrize("known", [server.OWN_REQUEST, server.NODE_REQUEST])
+def test_what_the_server_knows_by_heart_is_what_h11_understands(known):
     connection = h11.Connection(h11.SERVER)
-    connection.receive_data(server.OWN_REQUEST)
+    connection.receive_data(known)
     request_line, end = connection.next_event(), connection.next_event()
 
     assert (request_line.method, request_line.target) == (b"GET", b"/api/health")
