@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import re
+import shlex
 import signal
 import socket
 import threading
@@ -9,8 +11,8 @@ import threading
 import pytest
 
 from entrypoint import server
-from tests.e2e.examples.apps import ALL, DJANGO, EXAMPLES, NEXTJS, Served
-from tests.support.postgres import Blocker, fetch
+from tests.e2e.examples.apps import ALL, DJANGO, EXAMPLES, FASTAPI, NEXTJS, Served
+from tests.support.postgres import Blocker, fetch, free_port
 from tests.support.waiting import wait_until
 
 EVERY = pytest.mark.parametrize("example", ALL, ids=lambda example: example.name)
@@ -178,6 +180,14 @@ def test_next_js_listens_on_every_address_whatever_docker_calls_the_container(tm
             served.get("/")
     command = ["env", "HOSTNAME=0.0.0.0", *image.command]  # the README's way where the platform insists
     with Served(NEXTJS, tmp_path, {"SKIP_MIGRATIONS": "true", "HOSTNAME": "127.0.0.2"}, command) as served:
+        served.wait_for_page()
+
+
+def test_uvicorn_listens_where_the_platform_says_by_the_command_of_the_readme(tmp_path):
+    command = re.search(r"`(sh -c '[^']+')`", (EXAMPLES / "fastapi" / "README.md").read_text())[1]
+    port = str(free_port())
+    with Served(FASTAPI, tmp_path, {"SKIP_MIGRATIONS": "true", "PORT": port}, shlex.split(command)) as served:
+        served.port = int(port)
         served.wait_for_page()
 
 
