@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def why(argv: Sequence[str]) -> str | None:
 
 
 def is_ours(argv: Sequence[str]) -> bool:
-    """Whether it is a command of ours, by its bare name: a `migrator` in another place is somebody's own."""
+    """Whether it is a command of ours, by its bare name or as the one that is installed beside us.
+
+    A `migrator` in another place is somebody's own.
+    """
     words = _words(argv)
     return words[:1] == ["migrator"] or (words[:1] == ["entrypoint"] and bool(_OUR_OPTIONS & set(words[1:2])))
 
@@ -39,6 +43,8 @@ def is_ours(argv: Sequence[str]) -> bool:
 def _words(argv: Sequence[str]) -> list[str]:
     """The command without those that only lead to it."""
     words = list(argv)
+    if words and os.path.dirname(words[0]) == os.path.dirname(sys.executable):
+        words[0] = _name(words)
     if _name(words) in ("busybox", "toybox"):
         return words[1:]
     if _name(words).startswith("python") and words[1:2] == ["-m"]:

@@ -36,6 +36,7 @@ def test_the_pre_deploy_command_migrates_and_the_instance_serves(blueprint, env,
     if wrapped:
         with Served(NODE, tmp_path / "release", env, command) as release:
             assert release.wait() == 0
+            assert not release.events("migrator.spawned")
     else:
         app = NODE.lay_out(tmp_path / "app")
         done = subprocess.run(command, cwd=app, env={**NODE.image.env, **env}, capture_output=True)

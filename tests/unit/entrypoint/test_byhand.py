@@ -1,5 +1,8 @@
 """Which commands are an app, and which a person gives in its place."""
 
+import os.path
+import sys
+
 import pytest
 
 from entrypoint import byhand
@@ -93,3 +96,13 @@ def test_a_command_of_ours_is_run_by_hand(command, name):
 )
 def test_anything_else_is_an_app(command):
     assert byhand.why(command.split()) is None
+
+
+def test_by_its_path_too_a_command_of_ours_is_run_by_hand():
+    """As release commands name it, where PATH isn't ours to set."""
+    ours = os.path.dirname(sys.executable)
+
+    assert byhand.is_ours([f"{ours}/migrator", "up"])
+    assert byhand.is_ours([f"{ours}/entrypoint", "--check"])
+    assert not byhand.is_ours([f"{ours}/entrypoint", "--", "app"])
+    assert not byhand.is_ours([f"{ours}/uvicorn", "migrator"])
