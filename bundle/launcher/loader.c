@@ -196,7 +196,7 @@ __attribute__((used, visibility("hidden"))) uintptr_t load_loader(uintptr_t *sta
   }
   static char path[4096 + 64];
   find_loader(path, sizeof path, started_as);
-  if (!base || !entry || !where || !many) give_up(path, " can't be told what it needs: an unknown kernel\n");
+  if (!entry || !where || !many) give_up(path, " can't be told what it needs: an unknown kernel\n");
 
   static union {
     ElfW(Ehdr) head;
@@ -212,7 +212,8 @@ __attribute__((used, visibility("hidden"))) uintptr_t load_loader(uintptr_t *sta
   call(SYS_close, file, 0, 0, 0, 0, 0);
 
   introduce(where, many);
-  base->a_un.a_val = loaded;
+  /* Only debuggers ask for it, and not every kernel (gVisor's) tells it to a program that names no loader. */
+  if (base) base->a_un.a_val = loaded;
   entry->a_un.a_val = (uintptr_t)&_start;
   return loaded + start.head.e_entry;
 }
