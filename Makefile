@@ -12,12 +12,12 @@ RUNS ?= 500
 demo: $(VENV)/.demo
 	@exec $(BIN)/python demo/run.py
 
-# Those of integration and of Docker mostly wait, so that three at a time take half as long; the others look at the
-# clock, the processors, and who else there is.
+# Those of integration, of Docker and of the examples mostly wait, so that three at a time take half as long; the others
+# look at the clock, the processors, and who else there is.
 test: check
 	$(BIN)/pytest -n 3 --dist worksteal tests/integration
-	$(BIN)/pytest tests/chaos tests/e2e --ignore tests/e2e/docker
-	$(BIN)/pytest -n 3 --dist worksteal tests/e2e/docker
+	$(BIN)/pytest tests/chaos tests/e2e --ignore tests/e2e/docker --ignore tests/e2e/examples
+	$(BIN)/pytest -n 3 --dist worksteal tests/e2e/docker tests/e2e/examples
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

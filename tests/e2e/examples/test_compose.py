@@ -17,6 +17,8 @@ from tests.support.docker import POSTGRES
 from tests.support.processes import clean_env, log_lines
 from tests.support.waiting import wait_until
 
+# Builds wait for each other, and a slow machine for npm.
+pytestmark = pytest.mark.timeout(600)
 FILE = EXAMPLES / "compose" / "compose.yaml"
 PASSWORD = "s3cret-of-compose"
 # What the official image does with these variables: it listens once the database and the password are there.

@@ -11,6 +11,8 @@ from tests.e2e.examples.conftest import ROLES
 from tests.support.docker import Containers
 from tests.support.waiting import wait_until
 
+# Builds wait for each other, and a slow machine for npm.
+pytestmark = pytest.mark.timeout(600)
 EVERY = pytest.mark.parametrize("example", ALL, ids=lambda example: example.name)
 PASSWORD = "s3cret-of-a-url"
 # As little as a platform may give; the image's own user stays.
