@@ -18,37 +18,14 @@ CERTIFICATES = "lib/cacert.pem"
 # What neither we nor somebody's own runner need: there is no terminal, no screen, and nothing to install.
 _NOT_OF_STDLIB = frozenset(
     "__pycache__ test tests idlelib tkinter turtledemo turtle.py ensurepip lib2to3 pydoc_data curses dbm "
-    "sqlite3 venv distutils msilib site-packages dist-packages lib-dynload LICENSE.txt".split()
+    "sqlite3 venv distutils msilib site-packages dist-packages lib-dynload sitecustomize.py "
+    "LICENSE.txt".split()
 )
-_NOT_OF_EXTENSIONS = (
-    *(
-        "_test",
-        "_ctypes_test",
-        "_xx",
-        "xx",
-        "_tkinter",
-        "_curses",
-        "_dbm",
-        "_gdbm",
-        "_sqlite3",
-        "readline",
-        "nis",
-    ),
-    *("ossaudiodev", "_crypt"),
+_NOT_OF_EXTENSIONS = tuple(
+    "_test _ctypes_test _xx xx _tkinter _curses _dbm _gdbm _sqlite3 readline nis ossaudiodev _crypt".split()
 )
 # What wheels hold beside what runs; postgast's protobuf is for its own Python side, which we don't use.
-_NOT_OF_PACKAGES = (
-    "*.pyx",
-    "*.pxd",
-    "*.pxi",
-    "*.pyi",
-    "*.c",
-    "*.h",
-    "__pycache__",
-    "_testbase",
-    "tests",
-    "py.typed",
-)
+_NOT_OF_PACKAGES = "*.pyx *.pxd *.pxi *.pyi *.c *.h __pycache__ _testbase tests py.typed".split()
 _NOT_PACKAGES = ("google", "protobuf-*", "bin", "certifi", "_entrypoint.pth")
 # Of an installation, not of a package: where it came from, and what was there before we took some away.
 _NOT_OF_METADATA = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
@@ -90,7 +67,7 @@ def _copy_stdlib(machine: Host, to: Path) -> None:
         # config-3.11-x86_64-linux-gnu: for whoever compiles.
         return {name for name in names if name in _NOT_OF_STDLIB or name.startswith("config-")}
 
-    shutil.copytree(machine.stdlib, to, ignore=leave_out)
+    shutil.copytree(machine.stdlib, to, ignore=leave_out, ignore_dangling_symlinks=True)
     for path in sorted(machine.extensions.glob("*.so")):
         if not path.name.startswith(_NOT_OF_EXTENSIONS):
             shutil.copy2(path, to)

@@ -138,7 +138,9 @@ def server(postgres_image: str, containers: Containers) -> Database:
     """A Postgres, as `db` on a network."""
     network = containers.network()
     started = containers.run(postgres_image, name="db", options=["--network", network])
-    wait_until(lambda: started.exec("pg_isready", "-q", check=False).returncode == 0, what="Postgres")
+    wait_until(
+        lambda: started.exec("pg_isready", "-q", check=False).returncode == 0, timeout_s=60, what="Postgres"
+    )
     return Database(started, network)
 
 

@@ -19,7 +19,7 @@ def test_migrations_are_applied_beside_an_app(image_without_python, containers, 
     running = containers.run(
         image_without_python, *WAIT, options=[*HARDENED, *server.options, *files], **server.env
     )
-    status = running.wait_for_phase("completed")
+    status = running.wait_for_phase("completed", timeout_s=60)
 
     assert status["migrations"]["applied"] == 2
     assert server.fetch("select count(*) from migrator.migration_history") == "2"
@@ -51,7 +51,7 @@ def test_a_hazard_is_found_by_the_parser(image_without_python, mounted):
 )
 def test_somebodys_own_python_migrates(in_musl, containers, server, setting, table):
     running = containers.run(in_musl, *WAIT, options=[*HARDENED, *server.options], **server.env, **setting)
-    running.wait_for_phase("completed")
+    running.wait_for_phase("completed", timeout_s=60)
 
     assert server.fetch(f"select count(*) from {table}") == "0"
 
