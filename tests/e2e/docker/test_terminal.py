@@ -102,8 +102,9 @@ def test_ctrl_c_ends_an_app_that_doesnt_care_for_it(run):
 def test_a_shell_has_job_control_and_the_windows_size(run):
     terminal, _ = run("bash", "--norc", PS1="prompt> ")
     terminal.wait_for("prompt> ")
-    terminal.type(b"stty size; sleep 60\r")
-    terminal.wait_for("24 80")
+    # Docker sets the size only after the start.
+    terminal.type(b"until stty size | grep '24 80'; do sleep 0.05; done; sleep 60\r")
+    terminal.wait_for("24 80\r")
     terminal.type(CTRL_C)
     terminal.type(b"echo code $?; sleep 61 &\r")
     terminal.wait_for("code 130")
