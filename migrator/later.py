@@ -23,6 +23,17 @@ def put_off(names: Iterable[str]) -> None:
             _stand_in(name)
 
 
+def load_without(name: str, absent: str) -> None:
+    """Load a module as if another, which it uses where it is there and can do without, weren't installed."""
+    if absent in sys.modules:
+        return
+    sys.modules[absent] = None  # type: ignore[assignment]  # what `import` takes for not installed
+    try:
+        __import__(name)
+    finally:
+        del sys.modules[absent]
+
+
 def _stand_in(name: str) -> None:
     module = type(sys)(name)
 

@@ -42,3 +42,25 @@ def test_a_traceback_shows_its_source_as_ever(tmp_path):
     script += "try:\n    broken.f()\nexcept ZeroDivisionError:\n    traceback.print_exc(file=sys.stdout)"
 
     assert "here" in run(script)
+
+
+def test_a_module_is_loaded_as_if_another_were_not_installed(tmp_path, monkeypatch):
+    (tmp_path / "asks.py").write_text("try:\n    import asked\nexcept ImportError:\n    asked = None\n")
+    (tmp_path / "asked.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    later.load_without("asks", "asked")
+
+    assert sys.modules["asks"].asked is None
+    import asked
+
+    del sys.modules["asks"], sys.modules["asked"]
+    assert asked is not None
+
+
+def test_what_is_loaded_already_stays(monkeypatch):
+    monkeypatch.setitem(sys.modules, "asked", sys)
+
+    later.load_without("json", "asked")
+
+    assert sys.modules["asked"] is sys
