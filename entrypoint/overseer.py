@@ -165,6 +165,7 @@ class Overseer:
             MigrationPhase.CONNECTING,
             MigrationPhase.WAITING_FOR_LOCK,
             MigrationPhase.APPLYING,
+            MigrationPhase.RETRYING,  # within the attempt: it lost the connection, and goes on
         ):
             self._progress.report(report)
 
