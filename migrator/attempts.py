@@ -15,6 +15,8 @@ from migrator.statements import Statement, Way
 from migrator.store import Store
 from migrator.transport import DatabaseError, Ended, Transport
 
+_NOT_PREPARED = "26000"
+
 
 class Attempt(Protocol):
     """Sends something, at each call once more from its start."""
@@ -97,6 +99,13 @@ class Whole(_Headed):
             self._compose(locks, None)
         self._is_sent = False
         try:
+            await self._transport.execute(self.message)
+        except DatabaseError as error:
+            self._on_error()
+            # A function that the file calls may have forgotten all that was prepared, ours included.
+            if error.sqlstate != _NOT_PREPARED or not self._messages.stop_keeping():
+                raise
+            self._compose(locks, None)
             await self._transport.execute(self.message)
         except BaseException:
             self._on_error()

@@ -11,6 +11,16 @@ from migrator.store import LOCK_NAME, Lease
 
 # How long a file that only changes rows waits for those that somebody else has changed. Few queue behind it.
 ROW_TIMEOUT_MS = 1000
+# What a file may leave prepared, or forget: by these words, whoever says them.
+_PREPARES = ("prepare", "deallocate")
+
+
+class Prepared:
+    """Whether a session holds our own statements prepared, when it gets to what is sent next."""
+
+    def __init__(self) -> None:
+        """A new session, or one that may hold anything."""
+        self.is_there = False
 
 
 class Messages:
@@ -27,11 +37,12 @@ class Messages:
         lock_key: int,
         pooled: bool,
         local_settings: Mapping[str, str],
+        prepared: Prepared | None = None,
     ) -> None:
         """Write to our tables in `schema`; `pooled` if a transaction pooler gets the session afterwards.
 
         `headers` are what the file asks for, `meaning` what it means; `local_settings` are set for its own
-        transaction. `lock_key` is our own advisory lock's.
+        transaction. `lock_key` is our own advisory lock's. `prepared` is of the session; None: keep nothing.
         """
         self._schema = schema
         # pg_stat_activity shows the first 1,024 bytes, which are all ours. No file name has a slash in it.
@@ -42,6 +53,7 @@ class Messages:
         self._begin = ("begin", "begin_pooled") if pooled else ("begin",)
         self._unlock = "clean_pooled" if pooled else "unlock"
         self._always_unlocks = pooled
+        self._prepared = None if pooled else prepared
         # Nothing is sent ahead to a pooler.
         self._not_last = ("hasty",) if pooled else ("hasty", "chain")
         self._values: dict[str, sql.Value] = {
@@ -87,32 +99,61 @@ class Messages:
         its commit waits for the disk. True for the last of a run: who sees all applied may rely on it.
         `after`: it is to be refused unless that version is on record.
         """
-        head = self.head(locks, after)
+        lower = text.lower()
         # On a direct connection it takes a look at pg_locks, which most files can do without.
-        unlocks = self._always_unlocks or "advisory" in text.lower()
-        tail = self.tail(unlocks=unlocks, guards=not ends_nothing, durable=durable)
+        unlocks = self._always_unlocks or "advisory" in lower
+        if self._prepared is None or not ends_nothing or any(word in lower for word in _PREPARES):
+            head = self.head(locks, after)
+            tail = self.tail(unlocks=unlocks, guards=not ends_nothing, durable=durable)
+        else:
+            first = () if self._prepared.is_there else ("prepare",)
+            head = self._head((*first, *self._begin, "prepared_record"), locks, after)
+            tail = self._tail(("prepared_finish", "clean"), unlocks=unlocks, durable=durable)
+            self._prepared.is_there = True
         return f"{head}{text}\n;\n{tail}", len(head)
 
     def head(self, locks: str = "", after: str | None = None) -> str:
         """What goes before a file's first statement; `locks`, `after`: see `whole`."""
         record = "record" if after is None else "record_after"
-        head = self._label + self._joined(*self._begin, record, after=after) + self._locking(locks)
-        for setting, value in self._local_settings.items():
-            head += self._joined("setting", setting=setting, value=value)
-        return head + self._timeout() + (self._joined("role") if self._headers.role is not None else "")
+        return self._head((*self._own_forgotten, *self._begin, record), locks, after)
 
     def tail(self, *, unlocks: bool = True, guards: bool = True, durable: bool = True) -> str:
         """What goes after its last one.
 
         `unlocks` if it may have left advisory locks behind, `guards` if it may have ended its transaction.
         """
+        self._forget()
+        finish = ("guard" if guards else "finish", "clean", "forget")
+        return self._tail(finish, unlocks=unlocks, durable=durable)
+
+    def _head(self, pieces: tuple[str, ...], locks: str, after: str | None) -> str:
+        head = self._label + self._joined(*pieces, after=after) + self._locking(locks)
+        for setting, value in self._local_settings.items():
+            head += self._joined("setting", setting=setting, value=value)
+        return head + self._timeout() + (self._joined("role") if self._headers.role is not None else "")
+
+    def _tail(self, finish: tuple[str, ...], *, unlocks: bool, durable: bool) -> str:
         optional = [*([self._unlock] if unlocks else []), *([] if durable else self._not_last)]
-        return self._joined("unrole", "guard" if guards else "finish", "clean", *optional, "commit")
+        return self._joined("unrole", *finish, *optional, "commit")
+
+    @property
+    def _own_forgotten(self) -> tuple[str, ...]:
+        """What has the file find nothing of ours prepared."""
+        return ("forget",) if self._prepared is not None and self._prepared.is_there else ()
+
+    def stop_keeping(self) -> bool:
+        """Send everything whole from now on; whether that is something new."""
+        kept, self._prepared = self._prepared is not None, None
+        return kept
+
+    def _forget(self) -> None:
+        if self._prepared is not None:
+            self._prepared.is_there = False
 
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""
         # The session's limit isn't lifted where a pooler ignores our startup parameters.
-        pieces = ["begin", "fence", "record_steps", "commit", "session"]
+        pieces = [*self._own_forgotten, "begin", "fence", "record_steps", "commit", "session"]
         if self._headers.role is not None:
             pieces.append("session_role")
         return self._joined(*pieces)
@@ -139,7 +180,8 @@ class Messages:
 
     def clean(self) -> str:
         """Leave nothing of the file in the session."""
-        return self._joined("unrole", "clean", self._unlock)
+        self._forget()
+        return self._joined("unrole", "clean", "forget", self._unlock)
 
     def _locking(self, locks: str) -> str:
         """Take locks, and wait for further ones as long as before."""

@@ -76,7 +76,7 @@ class _Rehearsed(Messages):
         self._values["lock_timeout_ms"] = min(limit_ms, LOCK_TIMEOUT_MS)  # also where the file asks for more
 
     def tail(self, *, unlocks: bool = True, guards: bool = True, durable: bool = True) -> str:  # noqa: ARG002
-        return self._joined("unrole", "clean")
+        return self._joined("unrole", "clean", "forget")
 
     def _own(self, name: str, **values: sql.Value) -> str:
         return _piece(name, **values)

@@ -13,7 +13,7 @@ from migrator.ahead import Ahead, Ready
 from migrator.attempts import Alone, Sent, Step, Whole
 from migrator.errors import ConfigError, LeaseLost, PlanError, Unavailable
 from migrator.log import Log
-from migrator.messages import ROW_TIMEOUT_MS, Messages
+from migrator.messages import ROW_TIMEOUT_MS, Messages, Prepared
 from migrator.migration import Migration, checksum, read_text
 from migrator.parts import Parts
 from migrator.passage import Care, Passage
@@ -74,6 +74,7 @@ class SqlRunner:
         # The file at work runs statement by statement.
         self.in_steps = False
         self._ahead = Ahead(store.transport)
+        self._prepared = Prepared()
 
     @property
     def sent_ahead(self) -> tuple[str, ...]:
@@ -155,6 +156,7 @@ class SqlRunner:
             lock_key=self._store.lock_key,
             pooled=transport.pooled,
             local_settings=transport.local_settings,
+            prepared=self._prepared if self._kind is Messages else None,
         )
         if isinstance(understood, Parts) or understood.steps:
             return Ready(migration=migration, understood=understood, messages=messages)
@@ -166,10 +168,15 @@ class SqlRunner:
             migration=migration,
             understood=understood,
             messages=messages,
-            whole=Whole(transport, messages, understood, last=last, on_error=self._ahead.forget),
+            whole=Whole(transport, messages, understood, last=last, on_error=self._forget),
             wants=wanted,
             waits_for_rows=waits_for_rows,
         )
+
+    def _forget(self) -> None:
+        """What was sent, and what the session may keep: something went wrong."""
+        self._ahead.forget()
+        self._prepared.is_there = False
 
     async def _apply_whole(self, ready: Ready, whole: Whole, passage: Passage) -> None:
         migration, understood = ready.migration, ready.understood

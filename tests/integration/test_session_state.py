@@ -169,3 +169,36 @@ def test_a_search_path_that_a_pools_client_left_behind_is_not_the_files(
     assert fetch(
         database, "select relnamespace::regnamespace::text from pg_class where relname = 'made'"
     ) == [("shop",)]
+
+
+FORGETS = "create function forgets() returns void language plpgsql as $$ begin execute 'dealloc' || 'ate all'; end $$;"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("deallocate all;", id="by a statement"),
+        pytest.param("select forgets();", id="by a function, which we can't see"),
+        pytest.param(
+            "prepare migrator_record as select 1; execute migrator_record;", id="under our own name"
+        ),
+        pytest.param("-- migrator: no-transaction\ndeallocate all;", id="in steps"),
+    ],
+)
+def test_what_we_prepare_ourselves_is_in_no_files_way(database, migrations, text):
+    around = {f"_{number}_x": f"insert into t values ({number});" for number in range(3, 13) if number != 6}
+    directory = migrations(_1_a="create table t (id int);", _2_b=FORGETS, _6_c=text, **around)
+
+    done = run_migrator(database, directory)
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, "select count(*), sum(id) from t") == [(9, sum(range(3, 13)) - 6)]
+
+
+def test_a_file_that_looks_finds_nothing_of_ours_prepared(database, migrations):
+    looks = "create table seen as select count(*)::int as n from pg_prepared_statements;"
+    directory = migrations(_1_a="create table a ();", _2_b="create table b ();", _3_c=looks)
+
+    assert run_migrator(database, directory).returncode == 0
+
+    assert fetch(database, "select n from seen") == [(0,)]
