@@ -4,7 +4,7 @@
  * may hold another one, or none. So this program names none: the kernel starts it at `begin` (what the kernel does
  * for a static program), which maps lib/<LOADER> from beside it, tells it through the auxiliary vector what the
  * kernel would have told it, and jumps there. From then on all is as usual, but with our libraries, which the
- * loader finds by the DT_RPATH that we are linked with.
+ * loader finds by our DT_RPATH.
  *
  * Nothing is relocated yet when this runs: no library, no pointer to anything of our own in static data.
  */
@@ -26,6 +26,7 @@
 #define PROGRAM "entrypoint"
 
 __attribute__((visibility("hidden"))) extern const ElfW(Ehdr) __ehdr_start;
+__attribute__((visibility("hidden"))) extern ElfW(Dyn) _DYNAMIC[];
 __attribute__((visibility("hidden"))) extern void _start(void);
 
 #if defined(__x86_64__)
@@ -141,25 +142,53 @@ static uintptr_t map_loader(const char *path, const ElfW(Ehdr) * head, const Elf
   return base;
 }
 
-/* `path` becomes that of the loader: ../lib/LOADER from the file that we are. */
-static void find_loader(char *path, size_t size, const char *started_as) {
-  static const char beside[] = "/lib/" LOADER;
+/* `path` becomes ../lib from the file that we are; its length. */
+static size_t find_libraries(char *path, size_t size, const char *started_as) {
+  static const char below[] = "/lib", beside[] = "/../lib";
+  const char *end = below;
   long count = call(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)path, (long)size, 0, 0);
-  if (count <= 0) { /* no /proc */
+  if (count <= 0) { /* no /proc: not every directory of this name may be there, so go up by `..` */
+    end = beside;
     for (count = 0; started_as[count] && (size_t)count < size; count++) path[count] = started_as[count];
   }
-  for (int up = 0; up < 2; up++) {
+  for (int up = 0; up < (end == below ? 2 : 1); up++) {
     while (count > 0 && path[count - 1] != '/') count--;
     while (count > 0 && path[count - 1] == '/') count--;
   }
-  if ((size_t)count + sizeof beside > size) give_up(started_as, " lies too deep\n");
-  for (size_t i = 0; i < sizeof beside; i++) ((volatile char *)path)[(size_t)count + i] = beside[i];
+  if (end == beside && started_as[0] != '/' && count == 0) path[count++] = '.';
+  if ((size_t)count + sizeof beside + sizeof LOADER > size) give_up(started_as, " lies too deep\n");
+  for (; *end; end++) ((volatile char *)path)[count++] = *end;
+  return (size_t)count;
 }
+
+/* Make our DT_RPATH an absolute one: a loader makes nothing of $ORIGIN where /proc isn't mounted, nor in a program that
+ * has rights of its own or that a security module has put into another domain (AT_SECURE); it would take the image's
+ * libraries, or none. */
+static void name_directory(const char *path) {
+  ElfW(Dyn) *rpath = NULL;
+  uintptr_t strings = 0;
+  for (const char *one = path; *one; one++)
+    if (*one == ':') return; /* it parts directories there, unlike in what $ORIGIN stands for */
+  for (ElfW(Dyn) *one = _DYNAMIC; one->d_tag != DT_NULL; one++) {
+    if (one->d_tag == DT_RPATH) rpath = one;
+    if (one->d_tag == DT_STRTAB) strings = (uintptr_t)&__ehdr_start + one->d_un.d_ptr;
+  }
+  if (rpath && strings) rpath->d_un.d_val = (uintptr_t)path - strings;
+}
+
+char hidden = 1;
 
 /* Hide what the app's loader is told from ours; main shows it again, in the same place. */
 static void hide(char **environment) {
-  for (; *environment; environment++)
-    if ((*environment)[0] == 'L' && (*environment)[1] == 'D' && (*environment)[2] == '_') (*environment)[0] = HIDDEN;
+  for (char **one = environment; *one; one++)
+    if (**one == hidden && named_like(*one)) {
+      hidden++;
+      one = environment - 1;
+    }
+  for (char **one = environment; *one; one++) {
+    const char *name = named_like(*one);
+    if (name && **one == *name) **one = hidden;
+  }
 }
 
 /* Tell the loader of program headers that the linker leaves out where no loader is named: where we are, and its name. */
@@ -195,7 +224,9 @@ __attribute__((used, visibility("hidden"))) uintptr_t load_loader(uintptr_t *sta
     if (one->a_type == AT_EXECFN) started_as = (const char *)one->a_un.a_val;
   }
   static char path[4096 + 64];
-  find_loader(path, sizeof path, started_as);
+  static const char name[] = "/" LOADER;
+  size_t directory = find_libraries(path, sizeof path, started_as);
+  for (size_t i = 0; i < sizeof name; i++) ((volatile char *)path)[directory + i] = name[i];
   if (!entry || !where || !many) give_up(path, " can't be told what it needs: an unknown kernel\n");
 
   static union {
@@ -211,6 +242,8 @@ __attribute__((used, visibility("hidden"))) uintptr_t load_loader(uintptr_t *sta
   uintptr_t loaded = map_loader(path, &start.head, headers, (int)file, page);
   call(SYS_close, file, 0, 0, 0, 0, 0);
 
+  path[directory] = 0;
+  name_directory(path);
   introduce(where, many);
   /* Only debuggers ask for it, and not every kernel (gVisor's) tells it to a program that names no loader. */
   if (base) base->a_un.a_val = loaded;

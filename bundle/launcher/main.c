@@ -26,8 +26,10 @@ extern char **environ;
 
 /* What `hide` has hidden from our own loader: before anybody reads the environment. */
 static void show_hidden(void) {
-  for (char **one = environ; *one; one++)
-    if ((*one)[0] == HIDDEN && (*one)[1] == 'D' && (*one)[2] == '_') (*one)[0] = 'L';
+  for (char **one = environ; *one; one++) {
+    const char *name = named_like(*one);
+    if (name && **one == hidden) **one = *name;
+  }
 }
 
 /* Where the bundle is: two levels above this file, whatever link it was started by. */

@@ -37,7 +37,7 @@ WORKDIR /src
 COPY *.c ./
 RUN mkdir -p /made/bin /made/lib /made/tmp && chmod 1777 /made/tmp && cp -P /lib/ld-musl-*.so.1 /made/lib/ && cp /usr/lib/*-linux-musl/libc.so /made/lib/ \\
  && for one in /made/lib/ld-musl-*; do ln -sf libc.so $one; done \\
- && cp /bin/busybox /made/bin/ && for one in sh cat env sleep ps cp ln; do ln -s busybox /made/bin/$one; done \\
+ && cp /bin/busybox /made/bin/ && for one in sh cat chmod chroot cp env ln mkdir ps sleep; do ln -s busybox /made/bin/$one; done \\
  && musl-gcc -o /made/bin/app app.c && musl-gcc -shared -fPIC -o /made/lib/preloaded.so preloaded.c
 FROM scratch
 COPY --from=tools /made /

@@ -60,6 +60,8 @@ def test_the_app_gets_its_environment_byte_for_byte(image_without_python):
     given = {
         "LD_LIBRARY_PATH": "/nowhere/lib",
         "LD_BIND_NOW": "1",
+        "GLIBC_TUNABLES": "glibc.malloc.perturb=90",
+        "\1D_PRELOAD": "as what our loader makes of LD_PRELOAD while it works",
         "PYTHONHOME": "/nowhere",
         "PYTHONPATH": "/nowhere/packages",
         "PYTHONSTARTUP": "/nowhere/startup.py",
@@ -97,6 +99,55 @@ def test_a_library_is_preloaded_into_the_app_alone(in_musl, containers):
     assert "/opt/entrypoint/lib/libc.so.6" in maps
     assert "preloaded" not in maps
     assert all(line.startswith("{") for line in running.stderr.splitlines())  # no complaint of a loader's
+
+
+def test_the_malloc_of_the_app_is_tuned_alone(in_musl):
+    said = run_once(
+        in_musl,
+        *script(
+            """
+            import ctypes
+            malloc = ctypes.CDLL(None).malloc
+            malloc.restype = ctypes.c_void_p
+            print(ctypes.string_at(malloc(64), 64).count(90 ^ 255))
+            """
+        ),
+        options=("--env", "GLIBC_TUNABLES=glibc.malloc.perturb=90"),
+    )
+
+    assert int(said) < 64
+
+
+_SECURE = """
+import asyncpg, os, ssl
+paths = {line.split()[-1] for line in open("/proc/self/maps") if "/" in line}
+print(os.getuid(), os.geteuid(), [path for path in paths if not path.startswith("/tmp/x/")])
+"""
+
+
+def test_a_program_with_rights_of_its_own_takes_no_library_of_the_image(image_without_python):
+    """As one that a security module has put into another domain (AT_SECURE); $ORIGIN counts for nothing there."""
+    said = run_once(
+        image_without_python,
+        "-c",
+        "cp -r /opt/entrypoint /tmp/x && chmod u+s /tmp/x/bin/python3 && exec python3 -c '"
+        'import os; os.setuid(65532); os.execv("/tmp/x/bin/python3", ["x", "-c", os.environ["TRY"]])\'',
+        options=("--entrypoint", "sh", "--env", f"TRY={_SECURE}"),
+    )
+
+    assert said == "65532 0 []\n"
+
+
+@pytest.mark.parametrize("path", ["/opt/entrypoint/bin/python3", "opt/../opt/entrypoint/bin/python3"])
+def test_its_own_libraries_are_found_without_proc(in_musl, path):
+    said = run_once(
+        in_musl,
+        "-c",
+        f"mkdir -p /tmp/r/opt && cp -r /opt/entrypoint /tmp/r/opt/ && chroot /tmp/r {path} -c 'import ssl, sys; print(sys.prefix)'",
+        options=("--entrypoint", "sh"),
+    )
+
+    assert said == "/opt/entrypoint\n"
 
 
 def test_processes_go_by_their_own_names(image_without_python, containers):
