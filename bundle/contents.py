@@ -29,6 +29,8 @@ _NOT_OF_PACKAGES = "*.pyx *.pxd *.pxi *.pyi *.c *.h __pycache__ _testbase tests 
 _NOT_PACKAGES = ("google", "protobuf-*", "bin", "certifi", "_entrypoint.pth")
 # Of an installation, not of a package: where it came from, and what was there before we took some away.
 _NOT_OF_METADATA = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+# Where a loader finds libraries that go into every program: those are of the image's, for another C library.
+_PRELOADS = "/etc/ld.so.preload"
 # Loaded by glibc itself when a thread ends.
 _UNNAMED_LIBRARIES = ("libgcc_s.so.1",)
 PROGRAMS = {"entrypoint": "entrypoint.__main__", "migrator": "migrator.__main__", "python3": None}
@@ -55,6 +57,10 @@ def fill(directory: Path, machine: Host) -> dict[str, Path]:
     return libraries
 
 
+    try:
+        elf.empty_text(directory / "lib" / machine.loader.name, _PRELOADS)
+    except LookupError as error:
+        raise CannotBuild(f"cannot keep the image's libraries out of the bundle: {error}") from error
 def elf_files(directory: Path) -> Iterator[Path]:
     """Every program and library in it."""
     for path in sorted(directory.rglob("*")):

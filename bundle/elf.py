@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,6 +70,15 @@ def forget_directories(path: Path) -> None:
     for (_, _, offset), entry in zip(entries, kept, strict=True):
         _ENTRY.pack_into(content, offset, *entry)
     path.write_bytes(content)
+
+
+def empty_text(path: Path, text: str) -> None:
+    """Put an empty text in the place of one that stands in it exactly once; LookupError if it doesn't."""
+    content = path.read_bytes()
+    found = re.findall(rb"(?<=\0)" + re.escape(text.encode()) + rb"(?=\0)", content)
+    if len(found) != 1:
+        raise LookupError(f"{text!r} stands {len(found)} times in {path}")
+    path.write_bytes(content.replace(b"\0" + found[0] + b"\0", bytes(len(found[0]) + 2)))
 
 
 def _segments(content: bytes) -> list[_Segment]:

@@ -101,6 +101,15 @@ def test_a_library_is_preloaded_into_the_app_alone(in_musl, containers):
     assert all(line.startswith("{") for line in running.stderr.splitlines())  # no complaint of a loader's
 
 
+def test_the_image_has_no_say_in_what_is_loaded(in_musl):
+    done = docker.docker(
+        "run", "--rm", "--entrypoint", "sh", in_musl,
+        "-c", "echo /nowhere/agent.so >/etc/ld.so.preload; exec python3 -c ''",
+    )  # fmt: skip
+
+    assert done.stderr == ""
+
+
 def test_the_malloc_of_the_app_is_tuned_alone(in_musl):
     said = run_once(
         in_musl,

@@ -61,3 +61,16 @@ def test_a_library_without_directories_is_left_alone(tmp_path):
     elf.forget_directories(path)
 
     assert path.read_bytes() == before
+
+
+def test_a_text_that_stands_there_once_is_emptied(tmp_path):
+    path = tmp_path / "tried"
+    path.write_bytes(b"\0/etc/one\0/etc/oneself\0/etc/two\0/etc/two\0")
+
+    elf.empty_text(path, "/etc/one")
+
+    assert path.read_bytes() == b"\0" * 10 + b"/etc/oneself\0/etc/two\0/etc/two\0"
+    with pytest.raises(LookupError, match="'/etc/one' stands 0 times"):
+        elf.empty_text(path, "/etc/one")
+    with pytest.raises(LookupError, match="stands 2 times"):
+        elf.empty_text(path, "/etc/two")
