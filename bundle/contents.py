@@ -33,6 +33,9 @@ _NOT_OF_METADATA = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 _PRELOADS = "/etc/ld.so.preload"
 # Loaded by glibc itself when a thread ends.
 _UNNAMED_LIBRARIES = ("libgcc_s.so.1",)
+# The rest of glibc, as far as wheels (PEP 600) and name services (nsswitch.conf) are linked with it. Without
+# ours they would get the image's, which is another glibc's other half, or none.
+_REST_OF_GLIBC = ("libdl.so.2", "libutil.so.1", "libresolv.so.2", "libnss_compat.so.2")
 PROGRAMS = {"entrypoint": "entrypoint.__main__", "migrator": "migrator.__main__", "python3": None}
 _EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -fno-tree-loop-distribute-patterns".split()
 
@@ -54,13 +57,13 @@ def fill(directory: Path, machine: Host) -> dict[str, Path]:
         elf.forget_directories(path)
         if path.parent.name != "bin":
             subprocess.run(["strip", "--strip-unneeded", path], check=True)
-    return libraries
-
-
     try:
         elf.empty_text(directory / "lib" / machine.loader.name, _PRELOADS)
     except LookupError as error:
         raise CannotBuild(f"cannot keep the image's libraries out of the bundle: {error}") from error
+    return libraries
+
+
 def elf_files(directory: Path) -> Iterator[Path]:
     """Every program and library in it."""
     for path in sorted(directory.rglob("*")):
@@ -129,6 +132,7 @@ def _gather_libraries(directory: Path, machine: Host) -> dict[str, Path]:
     libc = found["libc.so.6"].parent
     for name in _UNNAMED_LIBRARIES:
         found.setdefault(name, libc / name)
+    found |= {name: libc / name for name in _REST_OF_GLIBC if (libc / name).is_file()}
     found = {name: path for name, path in found.items() if not path.is_relative_to(directory)}
     for name, path in found.items():
         if not path.is_file():

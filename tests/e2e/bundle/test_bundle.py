@@ -159,6 +159,27 @@ def test_its_own_libraries_are_found_without_proc(in_musl, path):
     assert said == "/opt/entrypoint\n"
 
 
+def test_what_wheels_and_name_services_are_linked_with_comes_along(in_musl):
+    """The libraries that every glibc has: PEP 600, and libnss_compat, which old images name."""
+    said = run_once(
+        in_musl,
+        *script(
+            """
+            import ctypes, pwd
+            for name in "dl.so.2 pthread.so.0 resolv.so.2 rt.so.1 util.so.1 m.so.6 gcc_s.so.1".split():
+                ctypes.CDLL("lib" + name)
+            with open("/etc/nsswitch.conf", "w") as file:
+                file.write("passwd: compat\\n")
+            with open("/etc/passwd", "w") as file:
+                file.write("somebody:x:7:7::/:/bin/sh\\n")
+            print(pwd.getpwuid(7).pw_name)
+            """
+        ),
+    )
+
+    assert said == "somebody\n"
+
+
 def test_processes_go_by_their_own_names(image_without_python, containers):
     running = containers.run(image_without_python, *WAIT)
     running.wait_for_event("app.spawned")
