@@ -178,17 +178,26 @@ def spawn(
     # A name that is empty or holds a "=" can be inherited, but posix_spawn refuses all for it.
     given = {name: value for name, value in env.items() if name and b"=" not in name}
 
+    # CPython ignores the first two for itself; after a plain exec they kill.
+    reset = (_signal.SIGPIPE, _signal.SIGXFSZ, *reset)
+
     def run(program: str, arguments: list[str]) -> int:
-        return os.posix_spawnp(
-            program,
-            arguments,
-            given,
-            file_actions=file_actions,
-            setpgroup=0,
-            setsigmask=mask,
-            # CPython ignores the first two for itself; after a plain exec they kill.
-            setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ, *reset),
-        )
+        try:
+            return os.posix_spawnp(
+                program,
+                arguments,
+                given,
+                file_actions=file_actions,
+                setpgroup=0,
+                setsigmask=mask,
+                setsigdef=reset,
+            )
+        except PermissionError as error:
+            if error.errno != 1:  # EACCES: the file isn't executable
+                raise
+            from entrypoint import fork  # only where an old engine forbids clone3
+
+            return fork.start(program, arguments, given, mask=mask, file_actions=file_actions, reset=reset)
 
     try:
         return run(argv[0], argv)
