@@ -136,7 +136,7 @@ def _start(directory: Path, said: IO[bytes]) -> subprocess.Popen[bytes]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "migrator.embedded", str(directory)],
+            [sys.executable, "-P", "-m", "migrator.embedded", str(directory)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said,

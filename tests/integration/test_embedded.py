@@ -21,9 +21,10 @@ from tests.support.processes import clean_env, log_lines, start_migrator
 from tests.support.waiting import wait_until
 
 
-def migrator(state_dir, directory, *arguments):
+def migrator(state_dir, directory, *arguments, cwd=None):
     return subprocess.run(
-        [sys.executable, "-m", "migrator", *arguments],
+        [sys.executable, "-P", "-m", "migrator", *arguments],
+        cwd=cwd,
         env=clean_env(
             DATABASE_URL="embedded", MIGRATIONS_DIR=str(directory), ENTRYPOINT_STATE_DIR=str(state_dir)
         ),
@@ -39,14 +40,17 @@ def test_the_private_postgres_runs_while_we_do_and_keeps_what_it_was_told(tmp_pa
             path.chmod(path.stat().st_mode | 0o011)
     state_dir = tmp_path / "state"
     directory = migrations(_1_a="create table a (id int);", _2_b="create index concurrently i on a (id);")
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "migrator.py").write_text("raise SystemExit('the migrator of the app')")
 
     first = migrator(state_dir, directory, "up")
     second = migrator(state_dir, directory, "up")
-    status = migrator(state_dir, directory, "status")
+    status = migrator(state_dir, directory, "status", cwd=app)
 
     assert (first.returncode, first.stdout) == (0, "2 applied, 2 in all, nothing pending\n"), first.stderr
     assert (second.returncode, second.stdout) == (0, "0 applied, 2 in all, nothing pending\n"), second.stderr
-    assert "2 migrations, 0 pending" in status.stdout
+    assert "2 migrations, 0 pending" in status.stdout, status.stderr
     assert not [
         one
         for one in psutil.process_iter(["cmdline"])
