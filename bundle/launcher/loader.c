@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "launcher.h"
 
@@ -109,6 +110,22 @@ __attribute__((noreturn)) static void give_up(const char *path, const char *reas
 static void map(const char *path, uintptr_t address, uintptr_t bytes, int protection, int flags, int file, uintptr_t offset) {
   long result = call(SYS_mmap, (long)address, (long)bytes, protection, flags, file, (long)offset);
   if (result < 0 && result > -4096) give_up(path, " can't be loaded: no memory, or a file system mounted noexec\n");
+}
+
+static int is_of_our_kind(const ElfW(Ehdr) * head, size_t bytes_read) {
+  for (int i = 0; i <= EI_CLASS; i++)
+    if (head->e_ident[i] != __ehdr_start.e_ident[i]) return 0;
+  return head->e_machine == __ehdr_start.e_machine && head->e_type == ET_DYN &&
+         head->e_phoff + head->e_phnum * sizeof(ElfW(Phdr)) <= bytes_read;
+}
+
+/* How much of a file is mapped: behind its end there would be a SIGBUS. */
+static uintptr_t end_of(const ElfW(Phdr) * headers, int many) {
+  uintptr_t end = 0;
+  for (int i = 0; i < many; i++)
+    if (headers[i].p_type == PT_LOAD && headers[i].p_offset + headers[i].p_filesz > end)
+      end = headers[i].p_offset + headers[i].p_filesz;
+  return end;
 }
 
 /* Map the loader as the kernel would; where its first page is. */
@@ -236,9 +253,11 @@ __attribute__((used, visibility("hidden"))) uintptr_t load_loader(uintptr_t *sta
   long file = call(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
   if (file < 0) give_up(path, " can't be opened; copy the whole directory of the bundle, not only its programs\n");
   long count = call(SYS_pread64, file, (long)&start, sizeof start, 0, 0, 0);
-  if (count < (long)sizeof start || start.head.e_phoff + start.head.e_phnum * sizeof(ElfW(Phdr)) > sizeof start)
-    give_up(path, " isn't a dynamic loader\n");
+  if (count < (long)sizeof start || !is_of_our_kind(&start.head, sizeof start))
+    give_up(path, " isn't a dynamic loader for this program\n");
   const ElfW(Phdr) *headers = (const ElfW(Phdr) *)(start.bytes + start.head.e_phoff);
+  if (end_of(headers, start.head.e_phnum) > (uintptr_t)call(SYS_lseek, file, 0, SEEK_END, 0, 0, 0))
+    give_up(path, " isn't whole; copy the bundle again\n");
   uintptr_t loaded = map_loader(path, &start.head, headers, (int)file, page);
   call(SYS_close, file, 0, 0, 0, 0, 0);
 

@@ -248,3 +248,26 @@ def test_half_of_it_says_what_is_missing(in_musl):
 
     assert done.returncode == 127
     assert "copy the whole directory" in done.stderr
+
+
+def test_a_damaged_loader_is_said_to_be_one(in_musl):
+    said = run_once(
+        in_musl,
+        *script(
+            """
+            import pathlib, shutil, subprocess
+            shutil.copytree("/opt/entrypoint", "/tmp/x")
+            [loader] = pathlib.Path("/tmp/x/lib").glob("ld-*")
+            whole = loader.read_bytes()
+            for content in (b"", bytes(5000), whole[:18] + b"\\7" * 2 + whole[20:], whole[:100000], whole):
+                loader.write_bytes(content)
+                done = subprocess.run(
+                    ["/tmp/x/bin/python3", "-c", ""], capture_output=True, text=True, check=False
+                )
+                print(done.returncode, done.stderr.partition(" isn't ")[2].partition(";")[0].strip())
+            """
+        ),
+    )
+
+    other = "127 a dynamic loader for this program"
+    assert said.splitlines() == [other, other, other, "127 whole", "0 "]
