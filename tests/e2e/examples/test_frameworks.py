@@ -204,5 +204,6 @@ def test_the_image_takes_the_bundle_by_one_line_and_runs_as_nobody_in_particular
     ]
     assert image.entrypoint == ["/opt/entrypoint/bin/entrypoint", "--"]
     assert image.healthcheck == ["/opt/entrypoint/bin/entrypoint", "--healthcheck"]
+    assert image.env["PATH"].endswith("$PATH:/opt/entrypoint/bin")  # behind the app's own python3
     assert int(image.env["ENTRYPOINT_STOP_GRACE"]) < 10  # what Docker gives
     assert image.user.isdecimal()  # Kubernetes can't tell whether a name is root

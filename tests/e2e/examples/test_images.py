@@ -83,6 +83,9 @@ def test_the_image_serves_migrates_turns_healthy_and_stops(example, image, serve
     found = database.exec("psql", "-XAtqc", f"select count(*) from {table}", "-d", example.name)
     assert found.stdout == "0\n"
 
+    assert "on db" in container.exec("migrator", "status").stdout
+    assert container.exec("entrypoint", "--status").stdout.startswith("app running")
+
     assert container.stop() == example.codes[0]
     assert PASSWORD not in container.stdout + container.stderr + json.dumps(health)
     # What isn't JSON is the app's own.
