@@ -88,6 +88,7 @@ def test_the_image_serves_migrates_turns_healthy_and_stops(example, image, serve
 
     assert container.stop() == example.codes[0]
     assert PASSWORD not in container.stdout + container.stderr + json.dumps(health)
+    assert "ERROR" not in container.stdout + container.stderr
     # What isn't JSON is the app's own.
     assert [line["event"] for line in container.log][-1] == "stop.finished"
 
