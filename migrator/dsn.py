@@ -120,9 +120,11 @@ def parse(url: str, name: str) -> Dsn:
         if "@" not in parts.netloc and "@" in url:
             raise ValueError("a / ? or # in the password cuts it off, and what is left looks like a port")
     except ValueError:
+        # Docker's --env-file and Kubernetes take them for a part of the value.
+        quoted = "; it begins with a quote: leave those out" if url[:1] in ("'", '"') else ""
         raise ConfigError(
             f"cannot use {name}: it must be a URL like postgresql://user:password@host:5432/database "
-            "(special characters in the password percent-encoded), or `embedded`"
+            f"(special characters in the password percent-encoded), or `embedded`{quoted}"
         ) from None
     given = {key.lower(): value for key, value in parse_qsl(parts.query, keep_blank_values=True)}
     netloc = _host_from_parameter(parts.netloc, given)

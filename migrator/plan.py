@@ -219,16 +219,23 @@ def _stuck(migration: Migration, row: HistoryRow, meaning: Meaning) -> str | Non
 
 def _missing(migrations: Iterable[Migration], rows: dict[str, HistoryRow]) -> list[Finding]:
     known = {migration.version for migration in migrations}
+    newest = max(known, default=None)
     gone = [row for version, row in rows.items() if version not in known and not row.adopted_without_file]
     return [
         _finding(
             Kind.MISSING if row.finished else Kind.HALF_DONE,
             row,
             f"{row.filename} was {'applied' if row.finished else 'begun'} on {row.day}, "
-            "but the file is missing; restore it, or see `migrator repair`",
+            f"but the file is missing; {_why_missing(row, newest)}",
         )
         for row in sorted(gone, key=lambda row: row.filename)
     ]
+
+
+def _why_missing(row: HistoryRow, newest: str | None) -> str:
+    if row.finished and newest is not None and row.version > newest:
+        return "it is newer than all files here, as when an older release is back"
+    return "restore it, or see `migrator repair`"
 
 
 def _out_of_order(pending: Sequence[Migration], applied: Sequence[Migration]) -> list[Finding]:

@@ -38,6 +38,7 @@ class Settings:
         max_blocking_ms: How long others may wait for what a migration holds; None: as long as it takes.
         terminate_idle_s: Sessions in the way that are idle in a transaction so long are ended; None: never.
         runner: What migrates: `direct`, `shell`, `command`, `exec` or `exec:NAME`; see `migrator.programs`.
+        lacks_of_project: What would have to be set to migrate over a Supabase project's REST API.
         connect_wait_s: How long an unreachable database is tried again.
         report_fd: Where the supervisor listens; None when run by hand.
         complaints: What is wrong without keeping us from migrating.
@@ -67,6 +68,7 @@ class Settings:
     log_format: str | None
     log_output: str | None
     runner: str
+    lacks_of_project: str
     complaints: tuple[str, ...]
     secrets: tuple[str, ...] = field(repr=False)
 
@@ -128,6 +130,7 @@ class Settings:
             log_format=lenient.get(variables.LOG_FORMAT),
             log_output=lenient.get(variables.LOG_OUTPUT),
             runner=runner,
+            lacks_of_project=_lacks_of_project(read),
             complaints=tuple(lenient.problems),
             secrets=dsn.known_secrets(read, environ),
         )
@@ -150,7 +153,7 @@ class Settings:
         """
         place = self.database or self.rest
         if place is None:
-            project = ", or both SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY to those of a project"
+            project = f", or {self.lacks_of_project}"
             raise ConfigError(
                 "cannot migrate without a database: set SUPABASE_DB_URL, DIRECT_URL or DATABASE_URL to a "
                 f"postgresql:// URL{project if self.runner in ('direct', 'rest') else ''}"
@@ -181,6 +184,16 @@ def _database(name: str | None, url: str | None, state_dir: str) -> Dsn | None:
     if url == "embedded":
         url = f"postgresql://postgres@/postgres?host={state_dir}/postgres"
     return dsn.parse(url, name)
+
+
+def _lacks_of_project(read: env.Reader) -> str:
+    url_name, _ = read.named(variables.REST_URL)
+    key_name, _ = read.named(variables.REST_KEY)
+    if url_name and not key_name:
+        return f"SUPABASE_SERVICE_ROLE_KEY to a key of the project that {url_name} names"
+    if key_name and not url_name:
+        return f"SUPABASE_URL to that of the project that {key_name} is a key of"
+    return "both SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY to those of a project"
 
 
 def _rest(read: env.Reader) -> Endpoint:

@@ -336,6 +336,12 @@ def test_a_url_of_no_use_is_refused_without_being_repeated(text):
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ['"postgresql://bob:s3cret@h/d"', "'postgresql://bob:s3cret@h/d'"])
+def test_quotes_that_an_env_file_has_kept_are_told(text):
+    with pytest.raises(ConfigError, match=r"it begins with a quote: leave those out$"):
+        dsn.parse(text, "DIRECT_URL")
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [

@@ -112,6 +112,14 @@ def test_a_missing_file_is_a_warning():
     )
 
 
+def test_a_file_of_a_newer_release_is_missing_for_a_reason():
+    made = make([A], [row("1_a.sql"), row("2_b.sql")])
+
+    (warning,) = made.warnings
+    assert warning.startswith("2_b.sql was applied on 2026-05-01 09:30 UTC, but the file is missing; ")
+    assert warning.endswith("it is newer than all files here, as when an older release is back")
+
+
 def test_what_another_tool_applied_without_a_file_of_ours_is_neither_missing_nor_changed():
     made = make([A], [row("1_a.sql", plan.NO_CHECKSUM), row("2_b.sql", plan.NO_CHECKSUM)])
 

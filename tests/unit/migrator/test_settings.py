@@ -78,6 +78,25 @@ def test_rest_without_url_or_key_is_an_error_that_names_what_is_missing(environ,
         settings(MIGRATION_RUNNER="rest", **environ)
 
 
+@pytest.mark.parametrize(
+    ("environ", "lacking"),
+    [
+        ({}, "both SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY to those of a project"),
+        (
+            {"NEXT_PUBLIC_SUPABASE_URL": "https://x"},
+            "SUPABASE_SERVICE_ROLE_KEY to a key of the project that NEXT_PUBLIC_SUPABASE_URL names",
+        ),
+        (
+            {"SUPABASE_SECRET_KEY": "s3cret"},
+            "SUPABASE_URL to that of the project that SUPABASE_SECRET_KEY is a key of",
+        ),
+    ],
+)
+def test_without_a_database_the_error_names_what_is_missing_for_a_project(environ, lacking):
+    with pytest.raises(ConfigError, match=f" to a postgresql:// URL, or {lacking}$"):
+        settings(**environ).require_database()
+
+
 def test_direct_without_a_database_url_does_not_fall_back_to_the_project():
     with pytest.raises(ConfigError, match="cannot migrate without a database"):
         settings(MIGRATION_RUNNER="direct", **PROJECT).require_database()
