@@ -47,24 +47,29 @@ def findings(
 ) -> list[Finding]:
     """All that is wrong, by version."""
     by_version = {migration.version: migration for migration in migrations}
+    newest = max(by_version, default="")
     found = []
     for version, row in sorted(rows.items()):
         migration = by_version.get(version)
-        finding = _missing(row) if migration is None else _changed_or_half_done(migration, row, meaning)
+        finding = (
+            _missing(row, newest) if migration is None else _changed_or_half_done(migration, row, meaning)
+        )
         if finding is not None:
             found.append(finding)
     return found
 
 
-def _missing(row: HistoryRow) -> Finding | None:
+def _missing(row: HistoryRow, newest: str) -> Finding | None:
     if row.adopted_without_file:
         return None
+    is_newer = row.finished and bool(newest) and row.version > newest
     return Finding(
         version=row.version,
         filename=row.filename,
         state="missing" if row.finished else "half done, missing",
         what=f"applied on {row.day}, but there is no such file any more",
         ways=(
+            *((("leave it", "if an older release is back: the newer one has the file"),) if is_newer else ()),
             ("restore the file", "so that new databases get it, too"),
             (_command(Wish.NOT_APPLIED, row.version), "forget it: nothing is undone in the database"),
         ),

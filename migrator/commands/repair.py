@@ -130,4 +130,8 @@ def _show(wrong: list[Finding], dsn: str, at_work: Holding | None, *, json_: boo
             write(f"    {way}\n        {effect}")
     if at_work:
         write(f"somebody is at work just now: {at_work}; what is half done may end well by itself")
-    write(f"{len(wrong)} files to settle on {dsn}" if wrong else f"nothing to repair on {dsn}")
+    write(
+        f"{len(wrong)} file{'s' * (len(wrong) != 1)} to settle on {dsn}"
+        if wrong
+        else f"nothing to repair on {dsn}"
+    )

@@ -113,6 +113,23 @@ def test_a_missing_file_is_forgotten_by_what_the_messages_name(database, migrati
     assert history(database) == {"2_b.sql": True}
 
 
+def test_an_older_release_is_told_to_leave_what_a_newer_one_has_applied(database, migrations):
+    directory = migrations(_1_a="select 1;", _2_b="select 2;", _3_c="select 3;")
+    run_migrator(database, directory)
+    (directory / "1_a.sql").unlink()
+    (directory / "3_c.sql").unlink()
+    shown = run_migrator(database, directory, "repair", "--json")
+
+    ways = {
+        one["version"]: [way["way"] for way in one["ways"]] for one in json.loads(shown.stdout)["findings"]
+    }
+    assert ways == {
+        "1": ["restore the file", "migrator repair --not-applied 1"],
+        "3": ["leave it", "restore the file", "migrator repair --not-applied 3"],
+    }
+    assert run_migrator(database, directory, "repair").stdout.splitlines()[-1].startswith("2 files to settle")
+
+
 # A file is half done
 
 
