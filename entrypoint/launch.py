@@ -147,6 +147,8 @@ def report_failed_start(app: App, error: Exception) -> int:
     number = getattr(error, "errno", None) if app.argv[0] else 2
     code = 127 if number in (2, 20) else 126  # ENOENT, ENOTDIR
     reason = {2: "not found", 13: "not executable"}.get(number or 0)
+    if number == 2 and len(app.argv) == 1 and len(app.argv[0].split()) > 1:
+        reason = 'not found; no shell splits it into words: ["node", "server.js"], or ["sh", "-c", "..."]'
     if number == 2 and os.path.isfile(_which(app.argv[0])):
         reason = "the interpreter that it names is not found"
     say(f"cannot start the app {app.argv[0]!r}: {reason or getattr(error, 'strerror', error)}")

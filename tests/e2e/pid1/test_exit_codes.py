@@ -38,6 +38,7 @@ REFUSALS = [
     ("/no/such/program", 127, "not found"),
     ("", 127, "not found"),
     ("/etc/passwd/below-a-file", 127, "Not a directory"),
+    ("no-such-program server.js", 127, "no shell splits it into words"),
     ("/etc/passwd", 126, "not executable"),
     ("/tmp", 126, "not executable"),
     ("{script}", 127, "interpreter"),
