@@ -37,7 +37,8 @@ USER 10001:10001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --start-period=30s --timeout=10s CMD ["entrypoint", "--healthcheck"]
 ENTRYPOINT ["entrypoint", "--"]
-CMD ["python3", "-m", "http.server", "8000"]
+# Nothing that serves: an image that forgets its own CMD would show what lies in /app to everybody.
+CMD ["--help"]
 # Last: they differ from build to build, and what follows isn't taken from the cache.
 ARG RUNTIME
 ARG VERSION=unknown
@@ -55,6 +56,7 @@ LABEL org.opencontainers.image.title="entrypoint" \
 
 FROM runtime AS demo
 COPY migrations migrations
+CMD ["python3", "-m", "http.server", "8000"]
 
 # The last one is what `docker build` makes: without the demo's migrations, which would be applied beside yours.
 FROM runtime

@@ -228,6 +228,12 @@ def test_certificates_come_along_where_the_image_has_none(in_musl, in_debian):
     assert int(run_once(in_debian, *count)) > 0
 
 
+def test_an_image_that_forgets_its_command_shows_nobody_what_lies_in_it(image):
+    shown = docker.docker("run", "--rm", image, timeout_s=20)
+
+    assert shown.stdout.startswith("usage: entrypoint ")
+
+
 def test_it_works_wherever_it_is_moved_and_by_a_link(in_musl):
     moved = run_once(
         in_musl,
