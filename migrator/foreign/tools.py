@@ -189,6 +189,19 @@ def _named(when: str) -> Callable[[Sequence[Row], Journal], list[Entry]]:
     return read
 
 
+def _scripts(rows: Sequence[Row], _journal: Journal) -> list[Entry]:
+    """A row with the file's name; some also write those that failed."""
+    entries = []
+    for row in rows:
+        label = str(row["filename"])
+        version, name = _split(label)
+        state = State.NOT_APPLIED if row.get("success") is False else State.APPLIED
+        entries.append(
+            Entry(label=label, version=version, name=name, state=state, applied_at=row["executed_at"])
+        )
+    return entries
+
+
 def _drizzle(rows: Sequence[Row], journal: Journal) -> list[Entry]:
     """A hash, and the time that the journal has for the file."""
     entries = []
@@ -279,7 +292,16 @@ TOOLS = (
         read=_drizzle,
         checksums=_sha256,
     ),
+    # What many write themselves around Supabase's files.
+    Tool(
+        name="scripts of your own",
+        tables=("migration_history",),
+        columns=frozenset({"filename", "executed_at"}),
+        read=_scripts,
+    ),
 )
+# A column of our own table, which may lie in any schema and has the others as well.
+_OURS = "in_doubt"
 _RAILS = Tool(name="Rails", tables=("schema_migrations",), columns=frozenset({"version"}), read=_versions)
 _RAILS_MARK = "ar_internal_metadata"
 
@@ -309,7 +331,7 @@ def recognise(tables: Sequence[Table], *, named: bool) -> list[tuple[Tool, Table
             (one for one in TOOLS if one.columns <= table.columns and (named or table.name in one.tables)),
             None,
         )
-        if tool is None or table.name == _RAILS_MARK:
+        if tool is None or table.name == _RAILS_MARK or _OURS in table.columns:
             continue
         if tool.name == "dbmate":
             if table.schema == "supabase_migrations":  # of a CLI from before it kept the statements

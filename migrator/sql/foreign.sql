@@ -12,7 +12,8 @@ select n.nspname::text as schema_name, c.relname::text as table_name,
          when :table_name::text is not null then c.oid = to_regclass(:table_name)
          else n.nspname = any (array['public', 'supabase_migrations', 'drizzle'] || current_schemas(false)::text[])
           and c.relname in ('schema_migrations', 'ar_internal_metadata', 'goose_db_version', 'flyway_schema_history',
-                            '_prisma_migrations', 'pgmigrations', 'knex_migrations', '__drizzle_migrations')
+                            '_prisma_migrations', 'pgmigrations', 'knex_migrations', '__drizzle_migrations',
+                            'migration_history')
        end
  group by 1, 2
  order by 1, 2;

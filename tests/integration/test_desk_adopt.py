@@ -37,7 +37,36 @@ def javascript(text):
 
 
 STAMPED = ("20240101120000_first.sql", "20240102120000_second.sql")
+
+
+def scripts(url, directory, _):
+    """As a script does that its owner has written: each file, and a row with its name."""
+    fetch(
+        url,
+        "create table migration_history (id serial primary key, filename text unique, checksum text,"
+        " executed_at timestamptz default now(), success boolean); select 1",
+    )
+    for path in sorted(directory.glob("*.sql")):
+        fetch(url, f"{path.read_text()} select 1")
+        fetch(
+            url,
+            f"insert into migration_history (filename, checksum, success) values ('{path.name}', 'x', true); select 1",
+        )
+    fetch(
+        url,
+        "insert into migration_history (filename, success) values ('20240103120000_third.sql', false); select 1",
+    )
+
+
 CASES = [
+    Case(
+        tool="scripts of your own",
+        apply=scripts,
+        table="public.migration_history",
+        theirs=STAMPED,
+        ours=STAMPED,
+        third="20240103120000_third.sql",
+    ),
     Case(
         tool="dbmate",
         apply=othertools.dbmate,
@@ -124,6 +153,16 @@ def migrated(request, database, tmp_path):
 
 def applied(url):
     return sorted(name for (name,) in fetch(url, "select name from applied"))
+
+
+def test_our_own_table_in_another_schema_is_nobodys_script(database, migrations):
+    first = run_migrator(database, migrations(_1_a="create table a (id int);"), MIGRATION_SCHEMA="public")
+    assert first.returncode == 0, first.stderr
+    (migrations() / "1_a.sql").unlink()
+
+    second = run_migrator(database, migrations(_1_b="create table b (id int);"))
+
+    assert second.returncode == 0, second.stderr
 
 
 def test_a_database_of_another_tool_goes_on_with_ours_by_what_the_messages_name(migrated):
