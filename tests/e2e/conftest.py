@@ -165,12 +165,6 @@ def bare_image(engine: None) -> str:
 
 
 @pytest.fixture(scope="session")
-def base_image(engine: None) -> str:
-    """Debian with Python."""
-    return docker.ensure_base()
-
-
-@pytest.fixture(scope="session")
 def image(engine: None) -> str:
     """Ours, as the Dockerfile makes it."""
     return docker.build_ours()

@@ -353,12 +353,8 @@ class Containers:
         self._networks.append(name)
         return name
 
-    def remove(self, container: Container) -> None:
-        """Before the test's end."""
-        container.remove()
-        self._started.remove(container)
-
     def close(self) -> None:
+        """Take all of them away; once is enough, more often does no harm."""
         for container in self._started:
             container.remove()
         found = docker(
@@ -368,3 +364,4 @@ class Containers:
             docker("rm", "--force", "--volumes", *found, check=False)
         for network in self._networks:
             docker("network", "rm", network, check=False)
+        self._started, self._networks = [], []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +99,3 @@ def mounted(migrations: Callable[..., Path]) -> Mounted:
         return ("--volume", f"{migrations(**files)}:/app/migrations:ro")
 
     return mount
-
-
-def phase_of(status: Mapping[str, Mapping[str, str]]) -> str:
-    """Of the migrations, in a status."""
-    return status["migrations"]["phase"]
