@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from migrator import statements
@@ -122,23 +122,59 @@ class Whole(_Headed):
 
 
 class Step(_Headed):
-    """A statement that can run in a transaction, of a file that as a whole can't."""
+    """What can run in a transaction, of a file that as a whole can't: one statement of it, or several."""
 
     def __init__(
-        self, transport: Transport, messages: Messages, statement: Statement, *, done: int, finished: bool
+        self, transport: Transport, messages: Messages, text: str, *, done: int, finished: bool
     ) -> None:
-        """Send `statement`, after which `done` of the file's are, and all if it is `finished`."""
+        """Send `text`, after which `done` of the file's statements are, and all if it is `finished`."""
         super().__init__(transport, messages)
-        self._statement = statement
+        self._text = text
         self._done = done
         self._finished = finished
 
     async def __call__(self, locks: str) -> None:
         """See Attempt."""
         self.message, self.start = self._messages.step(
-            self._statement.text, done=self._done, finished=self._finished, locks=locks
+            self._text, done=self._done, finished=self._finished, locks=locks
         )
         await self._transport.execute(self.message)
+
+
+class CopyStep(_Headed):
+    """A COPY ... FROM stdin of such a file, in a transaction of its own, which is several messages."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        messages: Messages,
+        text: str,
+        chunks: Callable[[], Iterable[bytes]],
+        *,
+        done: int,
+        finished: bool,
+    ) -> None:
+        """Send `text` with the data that `chunks` reads anew each time; see Step for the rest."""
+        super().__init__(transport, messages)
+        self._text = text
+        self._chunks = chunks
+        self._done = done
+        self._finished = finished
+
+    async def __call__(self, locks: str) -> None:
+        """See Attempt.
+
+        Raises:
+            PlanError: The data was edited; rolled back.
+        """
+        self.message = self._messages.begin_step(locks)
+        self.start = len(self.message)
+        await self._transport.execute(self.message)
+        # What is refused from now on is the file's.
+        self.message = self._messages.label
+        self.start = len(self.message)
+        await self._transport.copy(self.message + self._text, self._chunks())
+        await self._transport.execute(self._messages.end_step(done=self._done, finished=self._finished))
 
 
 class Alone:
@@ -169,6 +205,8 @@ class Alone:
         self._way = way
         self._done = done
         self._in_doubt = in_doubt
+        # Where it begins in its message.
+        self.start = len(messages.label)
 
     async def __call__(self, _locks: str) -> None:
         """See Attempt."""

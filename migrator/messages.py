@@ -163,8 +163,16 @@ class Messages:
 
         `locks`: see `whole`.
         """
-        head = self._label + self._joined("begin", "fence") + self._locking(locks) + self._timeout()
+        head = self.begin_step(locks)
         return f"{head}{text}\n;\n{self._progress(done, finished=finished)}", len(head)
+
+    def begin_step(self, locks: str = "") -> str:
+        """What goes before such a statement that can't be in one message with it; `locks`: see `whole`."""
+        return self._label + self._joined("begin", "fence") + self._locking(locks) + self._timeout()
+
+    def end_step(self, *, done: int, finished: bool) -> str:
+        """What goes after it then."""
+        return self._label + self._progress(done, finished=finished)
 
     def limit(self, limit_ms: int | None) -> str:
         """How long a statement outside of a transaction may wait for a lock; None: as long as one within."""

@@ -16,12 +16,13 @@ from typing import BinaryIO
 from msgspec import Struct
 
 from migrator import headers, script, statements, wants
+from migrator import migration as files
 from migrator.errors import PlanError
 from migrator.headers import NO_HEADERS, Headers
 from migrator.lexer import BEGINNING, Cut, Data, Lexer, Place
-from migrator.migration import Checksum
+from migrator.migration import Checksum, Migration
 from migrator.script import Special
-from migrator.statements import Statement
+from migrator.statements import Statement, Way
 from migrator.wants import Want
 
 # A file up to this size goes as one message, unless there is COPY data in it.
@@ -32,11 +33,23 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class Text(Struct, frozen=True, kw_only=True):
-    """Statements to be sent as one message: up to `end` (bytes), without `blanks`."""
+    """Statements to be sent as one message, if they share a transaction.
+
+    Attributes:
+        end: Up to where it goes, in bytes.
+        blanks: What isn't to be sent of it.
+        count: How many statements it holds without those.
+        way: How it is run in a file that runs statement by statement; it is a single one if not in a
+            transaction.
+        standard_strings: What a backslash in quotes means in it; see `Lexer`.
+    """
 
     begin: Place
     end: int
     blanks: tuple[tuple[int, int], ...] = ()
+    count: int = 1
+    way: Way = Way.IN_TRANSACTION
+    standard_strings: bool = True
 
 
 class Copy(Struct, frozen=True, kw_only=True):
@@ -62,6 +75,8 @@ class Parts(Struct, frozen=True, kw_only=True):
         runs_code: It may lock more than that.
         headers: What it asks for itself.
         meaning: See `migrator.meaning`; None if it isn't known.
+        in_steps: It runs statement by statement.
+        alone: The first lines of those that can't run in a transaction.
     """
 
     parts: tuple[Part, ...]
@@ -72,16 +87,24 @@ class Parts(Struct, frozen=True, kw_only=True):
     runs_code: bool = False
     headers: Headers = NO_HEADERS
     meaning: str | None = None
+    in_steps: bool = False
+    alone: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many statements are sent one by one; 0: none, they share a transaction."""
+        return sum(one.count if isinstance(one, Text) else 1 for one in self.parts) if self.in_steps else 0
 
 
 class Reading:
-    """One file, read from its beginning to its end."""
+    """One file, read from its beginning, or a place in it, onwards."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        """Read `file`, which is at its beginning."""
+    def __init__(self, file: BinaryIO, offset: int = 0) -> None:
+        """Read `file` from `offset` (bytes) on."""
         self._file = file
+        file.seek(offset)
         self._hash = hashlib.sha256()
-        self.offset = 0
+        self.offset = offset
         # Of what was read, if somebody wants to know.
         self.checksum: Checksum | None = None
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
@@ -126,11 +149,16 @@ class Reading:
             raw = before + script.blank(gone.decode("utf-8", "replace")).encode() + after
         return raw.decode("utf-8", "replace").removeprefix("\ufeff")
 
+    @property
+    def seen(self) -> bytes:
+        """The digest of what was read so far."""
+        return self._hash.digest()
+
     def digest(self) -> bytes:
         """Of everything, to the end of the file."""
         while self.read(_CHUNK_BYTES):
             pass
-        return self._hash.digest()
+        return self.seen
 
 
 async def cut(file: BinaryIO, filename: str) -> Parts:
@@ -139,39 +167,45 @@ async def cut(file: BinaryIO, filename: str) -> Parts:
     Raises:
         PlanError: It can't be applied as a whole.
     """
-    head = file.read(_CHUNK_BYTES).decode("utf-8", "replace").removeprefix("\ufeff")
-    asked = headers.parse(head, filename)
-    if asked.transactional is False:
-        raise PlanError(
-            f"cannot apply {filename}: it asks for no-transaction, and a large file, and one with COPY data, "
-            "must run in one; split it"
-        )
-    file.seek(0)
-    reading = Reading(file)
-    reading.checksum = Checksum()
-    cutting = _Cutting(filename, Lexer(reading.read), asked)
+    cutting = _Cutting(file, filename)
     for _ in cutting.run():
         await asyncio.sleep(0)
-    return Parts(
-        parts=tuple(cutting.parts),
-        digest=reading.digest(),
-        checksum=str(reading.checksum),
-        understood=cutting.understood,
-        wants=tuple(cutting.wants),
-        runs_code=cutting.runs_code,
-        headers=asked,
-    )
+    return cutting.result()
+
+
+def total(migration: Migration) -> int:
+    """How many statements of a file are sent one by one; 0: none, they share a transaction.
+
+    For those who want to know no more of it, and have no lease.
+
+    Raises:
+        PlanError: It can't be applied.
+    """
+    if files.size_bytes(migration.path) <= WHOLE_BYTES:
+        text = files.read_text(migration.path)
+        if not script.needs_parts(text):
+            return script.understand(text, migration.filename).total
+    with files.open_file(migration.path) as file:
+        cutting = _Cutting(file, migration.filename)
+        for _ in cutting.run():
+            pass
+        return cutting.result().total
 
 
 class _Cutting:
-    def __init__(self, filename: str, lexer: Lexer, asked: Headers) -> None:
+    def __init__(self, file: BinaryIO, filename: str) -> None:
+        head = file.read(_CHUNK_BYTES).decode("utf-8", "replace").removeprefix("\ufeff")
+        self._asked = headers.parse(head, filename)
         self._filename = filename
-        self._asked = asked
-        self._lexer = lexer
-        self.parts: list[Part] = []
-        self.understood = True
-        self.wants: list[Want] = []
-        self.runs_code = False
+        self._reading = Reading(file)
+        self._reading.checksum = Checksum()
+        self._lexer = Lexer(self._reading.read)
+        self._parts: list[Part] = []
+        self._in_steps = self._asked.transactional is False
+        self._alone: list[str] = []
+        self._understood = True
+        self._wants: list[Want] = []
+        self._runs_code = False
         self._made: set[str] = set()
         self._specials: list[Special] = []
         self._count = 0
@@ -179,7 +213,8 @@ class _Cutting:
         self._begin = BEGINNING
         self._blanks: list[tuple[int, int]] = []
         # asyncpg can't send a text without a statement.
-        self._holds_statements = False
+        self._held = 0
+        self._standard_strings = self._lexer.standard_strings
 
     def run(self) -> Iterator[None]:
         """Yields after each part."""
@@ -197,39 +232,63 @@ class _Cutting:
                 self._finish_part(found.end)
                 yield
         self._finish_part(self._lexer.here().offset)
-        script.refuse_torn(self._specials, self._count, self._filename, in_steps=False)
+        script.refuse_torn(self._specials, self._count, self._filename, in_steps=self._in_steps)
+
+    def result(self) -> Parts:
+        """What was found."""
+        return Parts(
+            parts=tuple(self._parts),
+            digest=self._reading.digest(),
+            checksum=str(self._reading.checksum),
+            understood=self._understood,
+            wants=tuple(self._wants),
+            runs_code=self._runs_code,
+            headers=self._asked,
+            in_steps=self._in_steps,
+            alone=tuple(self._alone),
+        )
 
     def _take(self, found: Cut) -> None:
         statement = Statement(text=found.text.decode("utf-8", "replace").rstrip(), offset=found.begin)
         kind = statements.kind(statement)
         self._count += 1
-        self.runs_code = self.runs_code or wants.may_run_code(statement.text)
+        self._runs_code = self._runs_code or wants.may_run_code(statement.text)
         if wants.may_lock(statement.text):
-            self.wants += wants.of([statements.tree(statement)], self._made)
-        if kind == "plain":
-            self._holds_statements = True
+            self._wants += wants.of([statements.tree(statement)], self._made)
+        way = self._way(kind, statement)
+        if kind == "plain" and way is Way.IN_TRANSACTION:
+            self._held += 1
             return
         where = self._lexer.place_of(found.begin)
         self._specials.append(
             Special(kind=kind, number=self._count - 1, where=str(where), shown=statement.first_line)
         )
-        if kind in statements.BLANKED:
-            self._blanks.append((found.begin, found.begin + len(found.text)))
-        elif kind in statements.WAYS and not self._asked.transactional:
-            raise self._refused(
-                where,
-                f"{statement.first_line!r} can't run in a transaction, as a large file, and one with COPY "
-                "data, must; give it a file of its own",
-            )
+        if way is not Way.IN_TRANSACTION:
+            self._take_alone(found, statement, way)
         elif kind == "copy":
             self._take_copy(found, statements.copied_table(statement))
+        elif kind in statements.BLANKED:
+            self._blanks.append((found.begin, found.begin + len(found.text)))
         else:
-            self._holds_statements = True
+            self._held += 1
         if kind in ("strings_off", "strings_on"):
             # The server tells quotes from backslashes before it runs anything of a message.
             self._lexer.standard_strings = kind == "strings_on"
             self._finish_part(found.end)
-        self.understood = self.understood and kind != "unknown"
+        self._understood = self._understood and kind != "unknown"
+
+    def _way(self, kind: str, statement: Statement) -> Way:
+        """How it is run: see `script.understand`, which decides the same of smaller files."""
+        if self._asked.transactional or kind in statements.BLANKED:
+            return Way.IN_TRANSACTION
+        return statements.WAYS.get(kind) or script.way(statement, self._asked)
+
+    def _take_alone(self, found: Cut, statement: Statement, way: Way) -> None:
+        self._in_steps = True
+        self._alone.append(statement.first_line)
+        self._finish_part(found.begin)
+        self._held = 1
+        self._finish_part(found.end, way)
 
     def _take_copy(self, found: Cut, table: str) -> None:
         self._finish_part(found.begin)
@@ -240,15 +299,25 @@ class _Cutting:
                 begin, "the data of this COPY begins on the next line; move what follows it here"
             )
         end = found.begin + len(found.text)
-        self.parts.append(Copy(begin=begin, end=end, table=table, data=data))
+        self._parts.append(Copy(begin=begin, end=end, table=table, data=data))
         self._begin = data.after
 
-    def _finish_part(self, end: int) -> None:
-        if self._holds_statements:
-            self.parts.append(Text(begin=self._begin, end=end, blanks=tuple(self._blanks)))
+    def _finish_part(self, end: int, way: Way = Way.IN_TRANSACTION) -> None:
+        if self._held:
+            self._parts.append(
+                Text(
+                    begin=self._begin,
+                    end=end,
+                    blanks=tuple(self._blanks),
+                    count=self._held,
+                    way=way,
+                    standard_strings=self._standard_strings,
+                )
+            )
         self._begin = self._lexer.place_of(end)
         self._blanks = []
-        self._holds_statements = False
+        self._held = 0
+        self._standard_strings = self._lexer.standard_strings
 
     def _refused(self, where: Place, why: str) -> PlanError:
         return PlanError(f"cannot apply {self._filename}: {where}: {why}")

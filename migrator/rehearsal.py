@@ -19,7 +19,6 @@ from migrator.parts import Parts
 from migrator.passage import Care, Passage
 from migrator.runners import SqlRunner
 from migrator.script import Script
-from migrator.statements import Way
 from migrator.store import Lease, Store, Token
 from migrator.transport import DatabaseError, Ended
 from migrator.wants import Want
@@ -233,8 +232,8 @@ class Rehearsal:
 
 def _untriable(understood: Script | Parts) -> str | None:
     """Why a file can't be tried in the midst of a transaction."""
-    if isinstance(understood, Script) and understood.steps:
-        alone = [one.first_line for one, way in understood.steps if way is not Way.IN_TRANSACTION]
+    if understood.total:
+        alone = understood.alone
         return f"{alone[0]!r} can't run in a transaction" if alone else "it isn't to run in a transaction"
     if not understood.understood:
         return "the parser doesn't know all of it: it might end the transaction"

@@ -7,8 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from migrator import ledger, script
-from migrator import migration as files
+from migrator import ledger, parts
 from migrator.errors import PlanError
 from migrator.ledger import Change
 from migrator.migration import Migration
@@ -215,15 +214,15 @@ def _next_statement(migration: Migration, row: HistoryRow) -> int:
             f"cannot accept {migration.filename}: it ended its own transaction, so how far it came isn't "
             f"known; {ways}"
         )
-    steps = script.understand(files.read_text(migration.path), migration.filename).steps
-    if not steps:
+    total = parts.total(migration)
+    if not total:
         raise PlanError(
             f"cannot go on in {migration.filename} after {done} statements: as it is now, it runs whole, in "
             f"one transaction; {ways}"
         )
-    if len(steps) <= done:
+    if total <= done:
         raise PlanError(
-            f"cannot go on in {migration.filename}: {done} statements are done, and it has only {len(steps)} "
+            f"cannot go on in {migration.filename}: {done} statements are done, and it has only {total} "
             f"now; {ways}"
         )
     return done + 1

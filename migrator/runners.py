@@ -7,11 +7,11 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from migrator import borrowed, errors, failure, locks, meaning, parts, script, statements, wants
+from migrator import borrowed, failure, locks, meaning, parts, script, statements, wants
 from migrator import migration as files
 from migrator.ahead import Ahead, Ready
-from migrator.attempts import Alone, Sent, Step, Whole
-from migrator.errors import ConfigError, LeaseLost, PlanError, Unavailable
+from migrator.attempts import Whole
+from migrator.errors import ConfigError, PlanError, Unavailable
 from migrator.log import Log
 from migrator.messages import ROW_TIMEOUT_MS, Messages, Prepared
 from migrator.migration import Migration, checksum, read_text
@@ -20,7 +20,6 @@ from migrator.passage import Care, Passage
 from migrator.plan import HistoryRow
 from migrator.script import Script
 from migrator.sending import Sending
-from migrator.statements import Way
 from migrator.store import Lease, Store
 from migrator.transport import DatabaseError
 from migrator.wants import Want
@@ -87,6 +86,16 @@ class SqlRunner:
         Raises:
             PlanError: It can't be applied, or not over this connection.
         """
+        understood = await self._understand(migration)
+        if understood.total and self._store.transport.pooled:
+            what = f"{understood.alone[0]!r} can't" if understood.alone else "it isn't to"
+            raise PlanError(
+                f"cannot apply {migration.filename} through {self.through}: {what} "
+                "run in a transaction; set DIRECT_URL to a direct connection"
+            )
+        return understood
+
+    async def _understand(self, migration: Migration) -> Script | Parts:
         if files.size_bytes(migration.path) > parts.WHOLE_BYTES:
             return await self._cut(migration)
         text = read_text(migration.path)
@@ -96,15 +105,7 @@ class SqlRunner:
         meant = meaning.of(text, migration.filename)
         if script.needs_parts(text):
             return replace(await self._cut(migration), meaning=meant)
-        understood = script.understand(text, migration.filename)
-        if understood.steps and self._store.transport.pooled:
-            alone = [one.first_line for one, way in understood.steps if way is not Way.IN_TRANSACTION]
-            what = f"{alone[0]!r} can't" if alone else "it isn't to"
-            raise PlanError(
-                f"cannot apply {migration.filename} through {self.through}: {what} "
-                "run in a transaction; set DIRECT_URL to a direct connection"
-            )
-        return replace(understood, meaning=meant)
+        return replace(script.understand(text, migration.filename), meaning=meant)
 
     async def apply(
         self,
@@ -138,11 +139,24 @@ class SqlRunner:
         passage = self._passage(self._store, self._log, self._care, messages, migration.filename)
         if ready.whole is not None:
             await self._apply_whole(ready, ready.whole, passage)
-        elif isinstance(understood, Parts):
+        elif isinstance(understood, Parts) and not understood.total:
             await self._apply_parts(migration, understood, messages, passage)
         else:
+            from migrator.stepping import Stepping  # late: most runs have no such file
+
             self.in_steps = True
-            await self._apply_steps(migration, understood, messages, passage, begun)
+            try:
+                await Stepping(
+                    self._store,
+                    self._log,
+                    migration=migration,
+                    understood=understood,
+                    messages=messages,
+                    passage=passage,
+                    begun=begun,
+                ).run()
+            finally:
+                await self._clean_session(messages)
 
     async def _prepare(self, lease: Lease, migration: Migration, *, last: bool) -> Ready:
         understood = await self.check(migration)
@@ -228,53 +242,6 @@ class SqlRunner:
             await passage.through(sending, wanted, waits_for_rows=not (wanted or cut.runs_code))
         except DatabaseError as error:
             raise sending.failed(error) from error
-
-    async def _apply_steps(
-        self,
-        migration: Migration,
-        understood: Script,
-        messages: Messages,
-        passage: Passage,
-        begun: HistoryRow | None,
-    ) -> None:
-        execute = self._store.transport.execute
-        where, state = None, "nothing of it was applied"
-        before = (begun.statements_done or 0) if begun else 0
-        total = len(understood.steps)
-        first = messages.first_step()
-        try:
-            try:
-                await execute(first)
-            except DatabaseError as error:
-                where = failure.role_refused(error, first, understood.headers)
-                raise
-            for number, (statement, way) in enumerate(understood.steps, 1):
-                if number <= before:
-                    continue
-                where = failure.Located(statement=statement, text=understood.text)
-                state = failure.progress(number, total)
-                finished = number == total
-                wanted = (
-                    wants.of([statements.tree(statement)], set()) if wants.may_lock(statement.text) else []
-                )
-                if way is Way.IN_TRANSACTION:
-                    step = Step(self._store.transport, messages, statement, done=number, finished=finished)
-                    rows = wants.is_data_only([statement.text])
-                    await passage.through(step, wanted, waits_for_rows=rows, state=state)
-                    continue
-                in_doubt = begun is not None and begun.in_doubt and number == before + 1
-                alone = Alone(
-                    self._store, self._log, messages, statement, way, done=number - 1, in_doubt=in_doubt
-                )
-                await passage.through(alone, [] if way is Way.CONCURRENT else wanted, state=state)
-                settled = Sent(self._store.transport, messages.settle(done=number, finished=finished))
-                await passage.through(settled, [])
-        except DatabaseError as error:
-            if errors.from_sqlstate(error.sqlstate) is LeaseLost:
-                where = None  # the fence stands before each statement
-            raise failure.failure(migration, error, where, state) from error
-        finally:
-            await self._clean_session(messages)
 
     async def _clean_session(self, messages: Messages) -> None:
         """What the file set for its session must not reach the next one."""

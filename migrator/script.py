@@ -46,6 +46,16 @@ class Script(Struct, frozen=True, kw_only=True):
     headers: Headers = NO_HEADERS
     meaning: str | None = None
 
+    @property
+    def total(self) -> int:
+        """How many statements are sent one by one; 0: none, they share a transaction."""
+        return len(self.steps)
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """The first lines of those that can't run in a transaction."""
+        return tuple(one.first_line for one, way in self.steps if way is not Way.IN_TRANSACTION)
+
 
 # Where none of these occurs, there is nothing but plain statements in the file.
 _WORTH_A_LOOK = re.compile(
@@ -106,14 +116,14 @@ def understand(text: str, filename: str) -> Script:
         understood = "unknown" not in kinds
         return Script(text=text, understood=understood, ends_nothing=not specials, headers=asked)
     steps = [
-        (statement, WAYS.get(one) or _way(statement, asked))
+        (statement, WAYS.get(one) or way(statement, asked))
         for statement, one in zip(found, kinds, strict=True)
         if one != "limit"
     ]
     return Script(text=text, steps=tuple(steps), headers=asked)
 
 
-def _way(statement: Statement, asked: Headers) -> Way:
+def way(statement: Statement, asked: Headers) -> Way:
     """How a statement is run that seems to be able to run in a transaction: in one, so that it is done once.
 
     Unless the file says that it isn't for transactions: then what might end one, or can't be in one for

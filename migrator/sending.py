@@ -8,6 +8,7 @@ from migrator import failure, statements
 from migrator import migration as files
 from migrator.errors import MigratorError, PlanError
 from migrator.failure import Located
+from migrator.lexer import Data
 from migrator.messages import Messages
 from migrator.migration import Migration
 from migrator.parts import Copy, Part, Parts, Reading, Text
@@ -86,23 +87,28 @@ class Sending:
                 if unfinished is not None:
                     return unfinished
                 located = failure.locate(error, self._text, start, 0, begin)
-            case Copy(begin=begin, table=table):
+            case Copy(begin=begin, table=table, data=data):
                 line = failure.copied_line(error, table)
                 if line is None:
                     located = failure.locate(error, self._text, start, 0, begin)
                 else:
-                    located = self._data_line(self._part, line)
+                    located = located_line(self._migration, data, line)
         return failure.failure(self._migration, error, located, state)
 
     def _role_refused(self, error: DatabaseError) -> Located | None:
         return failure.role_refused(error, self._head, self._cut.headers)
 
-    def _data_line(self, part: Copy, number: int) -> Located:
-        """Where in the file a line of its data is."""
-        located = Located(text="")
-        located.where = f"line {part.data.begin.line + number - 1}: "
-        with files.open_file(self._migration.path) as file:
-            file.seek(part.data.begin.offset)
-            line = next(islice(file, number - 1, None), b"")
-        located.shown = statements.shown(line.decode("utf-8", "replace"))
-        return located
+
+def located_line(migration: Migration, data: Data, number: int) -> Located:
+    """Where in the file a line of the data of a COPY is, counted from 1.
+
+    Raises:
+        PlanError: It can't be read any more.
+    """
+    located = Located(text="")
+    located.where = f"line {data.begin.line + number - 1}: "
+    with files.open_file(migration.path) as file:
+        file.seek(data.begin.offset)
+        line = next(islice(file, number - 1, None), b"")
+    located.shown = statements.shown(line.decode("utf-8", "replace"))
+    return located

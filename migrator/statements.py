@@ -77,13 +77,19 @@ def split(text: str) -> list[Statement] | None:
     return None if spans is None else list(_statements(text, spans))
 
 
-def cut(text: str) -> list[Statement]:
-    """The statements of a text that the parser doesn't know, as psql cuts it."""
+def cut(text: str, *, standard_strings: bool = True) -> list[Statement]:
+    """The statements of a text that the parser doesn't know, as psql cuts it; see `Lexer`."""
     encoded = text.encode()
-    return [
-        Statement(text=one.text.decode().rstrip(), offset=len(encoded[: one.begin].decode()))
-        for one in Lexer(io.BytesIO(encoded).read)
-    ]
+    lexer = Lexer(io.BytesIO(encoded).read)
+    lexer.standard_strings = standard_strings
+    found = []
+    end_bytes = end_chars = 0
+    for one in lexer:
+        # Counted on from the last one, not from the start each time.
+        end_chars += len(encoded[end_bytes : one.begin].decode())
+        end_bytes = one.begin
+        found.append(Statement(text=one.text.decode().rstrip(), offset=end_chars))
+    return found
 
 
 def is_doubtful(statement: Statement) -> bool:

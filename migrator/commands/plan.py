@@ -14,9 +14,7 @@ from migrator.commands import known
 from migrator.commands.versions import version
 from migrator.errors import PlanError
 from migrator.migrate import meaning_of, runner_for
-from migrator.parts import Parts
 from migrator.runners import SqlRunner
-from migrator.statements import Way
 
 if TYPE_CHECKING:
     import argparse
@@ -131,14 +129,13 @@ async def _entry(runner: SqlRunner, migration: Migration, done: int) -> _Entry:
         understood = await runner.check(migration)
     except PlanError as error:
         return _Entry(migration=migration, refused=str(error))
-    if isinstance(understood, Parts) or not understood.steps:
+    if not understood.total:
         return _Entry(migration=migration)
-    alone = [one.first_line for one, way in understood.steps if way is not Way.IN_TRANSACTION]
     return _Entry(
         migration=migration,
         transaction=False,
-        statements=len(understood.steps),
-        alone=tuple(alone),
+        statements=understood.total,
+        alone=understood.alone,
         done=done,
     )
 

@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from migrator import errors, script
+from migrator import errors, parts
 from migrator.errors import ConfigError, MigrationFailed, MigratorError, PlanError, Unavailable
-from migrator.migration import Migration, read_text
+from migrator.migration import Migration
 from migrator.programs.outcome import Ended
 
 PROGRAM = "psql"
@@ -37,7 +37,7 @@ def require(path: str) -> None:
 def is_transactional(migration: Migration) -> bool:
     """Whether the file can run in one transaction; where we don't understand it, psql may."""
     try:
-        return not script.understand(read_text(migration.path), migration.filename).steps
+        return not parts.total(migration)
     except PlanError:
         return True
 

@@ -208,7 +208,6 @@ def test_an_error_is_told_by_line_also_in_the_data(database, tmp_path, content, 
             b"copy t from stdin; select 1;\n1\n\\.\n",
             "line 2, column 1: the data of this COPY begins on the next line",
         ),
-        (b"copy t from stdin;\n\\.\nvacuum t;", "line 4, column 1: 'vacuum t' can't run in a transaction"),
         (
             b"copy t from stdin;\n\\.\n\\i x\n",
             "line 4, column 1: \\i is a command of psql, not SQL; remove it",

@@ -192,12 +192,3 @@ def test_a_header_that_is_not_right_keeps_the_file_from_running(database, migrat
     assert done.returncode == 65
     assert "cannot apply 1_a.sql: line 1: in '-- migrator:'" in reason(done)
     assert fetch(database, "select to_regclass('t')") == [(None,)]
-
-
-def test_a_file_with_copy_data_must_be_a_transaction(database, migrations):
-    done = run_migrator(database, migrations(_1_a=f"-- migrator: no-transaction\n{COPIED}"))
-
-    assert done.returncode == 65
-    assert "it asks for no-transaction, and a large file, and one with COPY data, must run in one" in reason(
-        done
-    )

@@ -115,19 +115,6 @@ def test_a_large_file_may_hold_no_statement_at_all(database, migrations):
     assert fetch(database, "select finished from migrator.migration_history") == [(True,)]
 
 
-def test_what_cannot_run_in_a_transaction_needs_a_file_of_its_own(database, migrations):
-    directory = migrations(_1_a=TABLE + inserts(20_000) + "create index concurrently i on t (a);")
-
-    done = run_migrator(database, directory)
-
-    assert done.returncode == 65
-    assert (
-        "line 20002, column 1: 'create index concurrently i on t (a)' can't run in a transaction"
-        in done.stderr
-    )
-    assert fetch(database, "select to_regclass('t')") == [(None,)]
-
-
 @pytest.mark.parametrize(
     "edit",
     [lambda text: text.replace("one", "two"), lambda text: text[:9999]],
