@@ -59,6 +59,12 @@ _CANDIDATE = re.compile(
     r"|(re)?set\b(?=.*\b(local|lock_timeout|idle_in_transaction_session_timeout|standard_conforming_strings)\b)",
     re.IGNORECASE | re.DOTALL,
 )
+# What is so for the rest of the session, and does nothing else.
+_LASTS = re.compile(
+    r"(set|reset)\b(?!\s+(local|constraints|transaction)\b)"
+    r"|select\s+(pg_catalog\s*\.\s*)?set_config\s*\([^;()]*,\s*'?(false|f|off|no|0)'?\s*\)\Z",
+    re.IGNORECASE,
+)
 _DOUBTFUL = frozenset({None, "CallStmt", "DoStmt", "ReindexStmt", "ClusterStmt"})
 _NEVER_DOUBTFUL = re.compile(r"(insert|update|delete|select|with|grant|revoke|comment)\b", re.IGNORECASE)
 
@@ -98,6 +104,11 @@ def is_doubtful(statement: Statement) -> bool:
     A procedure and a DO block may COMMIT; REINDEX and CLUSTER of a partitioned table can't run in one.
     """
     return not _NEVER_DOUBTFUL.match(statement.text) and next(iter(tree(statement)), None) in _DOUBTFUL
+
+
+def lasts(statement: Statement) -> bool:
+    """Whether a statement only sets something for its session."""
+    return _LASTS.match(statement.text) is not None
 
 
 def shown(line: str) -> str:

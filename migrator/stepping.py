@@ -62,7 +62,7 @@ class Stepping:
             await self._begin()
             for stage in found:
                 if stage.last <= self._done:
-                    await asyncio.sleep(0)  # it may be a file of 50 MB
+                    await self._set_again(stage)
                     continue
                 self._state = failure.progress(stage.number, self._total)
                 await self._take(stage)
@@ -91,6 +91,21 @@ class Stepping:
             if errors.from_sqlstate(error.sqlstate) is not LeaseLost:
                 where = failure.role_refused(error, first, self._understood.headers)
             raise failure.failure(self._migration, error, where, self._state) from error
+
+    async def _set_again(self, stage: Stage) -> None:
+        """Have the session as what was done had set it: that one is gone."""
+        await asyncio.sleep(0)  # it may be a file of 50 MB
+        for statement in stage.statements:
+            if not statements.lasts(statement):
+                continue
+            try:
+                await self._store.transport.execute(self._messages.label + statement.text)
+            except DatabaseError as error:  # a role, say, that the file itself has dropped since
+                self._log.warning(
+                    "session.changed",
+                    filename=self._migration.filename,
+                    reason=f"cannot repeat {statement.first_line!r}: {error.text.splitlines()[0]}",
+                )
 
     async def _take(self, stage: Stage) -> None:
         attempt = self._attempt(stage)

@@ -239,6 +239,29 @@ def test_killed_among_many_inserts_it_does_none_of_them_twice(database, migratio
     assert fetch(database, PROGRESS) == [(True, 20_002)]
 
 
+@pytest.mark.parametrize("data", ["", ROW.replace(" t ", " s.t ")], ids=["held whole", "in parts"])
+def test_what_the_done_statements_had_set_is_set_again(database, migrations, data):
+    """The session is another one: names, and quotes, would mean something else."""
+    directory = migrations(
+        _1_a="create schema s; create table s.t (a int, b text);\nset search_path to s;\n"
+        "create role passing; set role passing; reset role; drop role passing;\n"
+        f"{data}set escape_string_warning = off; set standard_conforming_strings = off;\n"
+        "select pg_catalog.set_config('work_mem', '7MB', false);\n"
+        "insert into t select 2, 'it\\'s' || current_setting('work_mem') || ';' from pg_advisory_xact_lock_shared(7);\n"
+        "create index concurrently i on t (a);\n"
+    )
+    with held(database, "select pg_advisory_xact_lock(7)"):
+        running = start_migrator(database, directory)
+        wait_until(lambda: fetch(database, WAITING), what="its wait")
+        kill(database, running)
+
+    done = up(database, directory)
+
+    assert fetch(database, "select b from s.t where a = 2") == [("it's7MB;",)]
+    (told,) = [line["reason"] for line in log_lines(done.stderr) if line["event"] == "session.changed"]
+    assert told.startswith("cannot repeat 'set role passing': role ")
+
+
 # What fails
 
 
