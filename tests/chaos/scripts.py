@@ -12,6 +12,7 @@ class Kind(StrEnum):
     LARGE = "large"  # in many packets
     ALONE = "alone"  # CREATE INDEX CONCURRENTLY, which takes its time
     DROP = "drop"  # DROP INDEX CONCURRENTLY
+    DATA = "data"  # COPY data, slow rows, and a CREATE INDEX CONCURRENTLY
     LOCK = "lock"  # of tables that an app uses
 
 
@@ -41,7 +42,7 @@ class Script:
 
     @property
     def in_steps(self) -> bool:
-        return self.kind in (Kind.ALONE, Kind.DROP)
+        return self.kind in (Kind.ALONE, Kind.DROP, Kind.DATA)
 
     def write(self, directory: Path, *, fixed: bool = False) -> None:
         """In one step, as a deployment does."""
@@ -66,7 +67,7 @@ def make(chance: random.Random, *, alone: bool, trouble: Trouble) -> list[Script
         + [Kind.SLOW] * 2
         + [Kind.LOCK] * 2
         + [Kind.LARGE]
-        + ([Kind.ALONE] * 3 + [Kind.DROP]) * alone
+        + ([Kind.ALONE] * 3 + [Kind.DROP] + [Kind.DATA] * 2) * alone
     )
     drawn = chance.choices(kinds, k=chance.randint(6, 11))
     # Some plain ones come in numbers, so that several are on their way to the server at once.
@@ -111,11 +112,30 @@ def _between(chance: random.Random, kind: Kind, number: int, indexes: list[int])
                 f"  $$ begin perform pg_sleep({pause_s:.3f}); return $1; end $$;\n"
                 f"create index concurrently i_{number} on t_{number} (slow_{number}(id));\n"
             )
+        case Kind.DATA:
+            return _data(chance, number)
         case Kind.LOCK:
             tables = chance.choice([["app"], ["stock"], ["app", "stock"], ["stock", "app"]])
             return "".join(f"alter table public.{name} add column c_{number} int;\n" for name in tables)
         case Kind.DROP:
             return f"drop index concurrently i_{indexes.pop()};\n"
+
+
+def _data(chance: random.Random, number: int) -> str:
+    """Fails for good, and so is noticed, if a row is there twice or not at all."""
+    copy = f"copy t_{number} from stdin;\n" + "{}\\.\n"
+    rows = range(1, 41)
+    return (
+        f"create table t_{number} (id int primary key);\n"
+        f"create function slow_{number}() returns trigger language plpgsql as\n"
+        f"  $$ begin perform pg_sleep({chance.uniform(0, 0.03):.3f}); return new; end $$;\n"
+        f"create trigger slow before insert on t_{number} for each row execute function slow_{number}();\n"
+        + copy.format("".join(f"{n}\n" for n in rows[:15]))
+        + f"create index concurrently i_{number} on t_{number} ((id + 1));\n"
+        + "".join(f"insert into t_{number} values ({n});\n" for n in rows[15:25])
+        + copy.format("".join(f"{n}\n" for n in rows[25:]))
+        + f"do $$ begin if (select count(*) from t_{number}) <> 40 then raise 'rows are missing'; end if; end $$;\n"
+    )
 
 
 def _with_duplicates(number: int) -> Script:
