@@ -224,6 +224,40 @@ def test_killed_anywhere_it_goes_on_with_the_statement_that_was_not_finished(
     assert fetch(database, PROGRESS) == [(True, 9)]
 
 
+def test_told_to_stop_in_the_midst_of_data_it_rolls_that_back_and_says_so(database, migrations):
+    directory = migrations(_1_a=GATED)
+    with held(database, "select pg_advisory_xact_lock(4)"):
+        running = start_migrator(database, directory)
+        wait_until(lambda: fetch(database, WAITING), what="its wait")
+        running.terminate()
+        _, err = running.communicate(timeout=30)
+
+    assert running.returncode == 143
+    assert "stopped while applying 1_a.sql: some of its statements may be done, which is on record" in err
+    assert fetch(database, PROGRESS) == [(False, 5)]
+    assert fetch(database, "select a from t order by a") == [(1,), (2,)]
+    up(database, directory)
+    assert fetch(database, "select a from t order by a") == [(n,) for n in range(1, 8)]
+
+
+def test_a_session_that_is_ended_in_the_midst_of_data_is_replaced_within_the_run(database, migrations):
+    directory = migrations(_1_a=GATED)
+    with held(database, "select pg_advisory_xact_lock(4)") as let_go:
+        running = start_migrator(database, directory)
+        wait_until(lambda: fetch(database, WAITING), what="its wait")
+        fetch(
+            database,
+            f"select pg_terminate_backend(pid) from pg_stat_activity where {AT_WORK} and query like '%copy t%'",
+        )
+        let_go()
+        _, err = running.communicate(timeout=30)
+
+    assert running.returncode == 0, err
+    assert "lost the connection" in err
+    assert fetch(database, "select a from t order by a") == [(n,) for n in range(1, 8)]
+    assert fetch(database, PROGRESS) == [(True, 9)]
+
+
 def test_killed_among_many_inserts_it_does_none_of_them_twice(database, migrations):
     slow = "insert into t select 15000, '' from pg_advisory_xact_lock_shared(7);\n"
     directory = migrations(_1_a=TABLE + inserts(15_000) + slow + inserts(20_000, 15_001) + INDEX)
@@ -509,10 +543,11 @@ def test_it_looks_who_is_in_the_way_of_each_statement_before_it_is_sent(database
 
 def test_a_lease_that_was_taken_away_keeps_the_next_data_from_being_sent(database, migrations):
     directory = migrations(
-        _1_a=f"-- migrator: no-transaction\n{TABLE}do $$ begin perform pg_advisory_xact_lock(7); end $$;\n{ROW}vacuum t;\n"
+        _1_a=f"-- migrator: no-transaction, lock-timeout=1h\n{TABLE}do $$ begin perform pg_advisory_xact_lock(7); end $$;\n{ROW}vacuum t;\n"
     )
     with held(database, "select pg_advisory_xact_lock(7)") as let_go:
-        running = start_migrator(database, directory)
+        # No heartbeat is to notice it first.
+        running = start_migrator(database, directory, MIGRATION_LEASE_TTL="600")
         wait_until(lambda: fetch(database, WAITING), what="its wait")
         fetch(database, "update migrator.migration_locks set holder = 'somebody else'; select 1")
         let_go()
