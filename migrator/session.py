@@ -132,6 +132,7 @@ class Session:
         """Connect; again for a while, where somebody waits with us."""
         give_up_s = time.monotonic() + self.settings.connect_wait_s
         pause_s = _FIRST_KNOCK_S
+        told = not self._migrates
         while True:
             try:
                 return await stack.enter_async_context(self._connect())
@@ -142,6 +143,9 @@ class Session:
                     if not advise:
                         raise
                     raise type(error)(f"{error}; `migrator wait` waits for it") from error
+                if not told:
+                    self.log.warning("database.awaited", reason=str(error))
+                    told = True
                 if self.teller.report.phase is MigrationPhase.CONNECTING:
                     self.teller(MigrationPhase.CONNECTING, reason=str(error))
             # Never all at once: those who were refused for want of a place would take the app's, too.

@@ -27,6 +27,7 @@ LOCK_NAME = "migrations"
 _INSTALL_RACES = frozenset({"23505", "42P06", "42P07", "42710", "40001", "55P03", "XX000"})
 _INSTALL_TRIES = 60
 _NO_SUCH_TABLE = frozenset({"42P01", "3F000"})
+_NO_SUCH_COLUMN = "42703"
 
 
 class Lease(Struct, frozen=True, kw_only=True):
@@ -280,5 +281,9 @@ def translated(error: DatabaseError, wanted: str) -> MigratorError:
         kind = errors.ConfigError
     elif error.sqlstate in _NO_SUCH_TABLE:
         kind, remedy = errors.ConfigError, "`migrator install` creates what is missing of our tables"
+    elif error.sqlstate == _NO_SUCH_COLUMN:
+        # Of ours it would be of another release, which would be a defect.
+        kind = errors.ConfigError
+        remedy = "a table of that name isn't ours: set MIGRATION_SCHEMA to a schema of its own"
     first = error.text.split("\n", 1)[0]
     return kind(f"cannot {wanted}: {first} ({error.sqlstate}){f'; {remedy}' if remedy else ''}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from migrator import sql
 from migrator.dsn import Dsn
 from migrator.errors import ConfigError
+from migrator.foreign import look
 from migrator.output import paragraph, write
 from migrator.store import lock_key_of
 
@@ -56,7 +57,15 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         )
     async with session.database(), session.open_store() as store:
         created = await store.history() is None
+        others = await look.sources(store.transport) if created else []
         await store.install()
+        if others:
+            whose = " and ".join(str(source) for source in others)
+            session.log.warning(
+                "install.odd",
+                reason=f"this database was migrated by {whose}: `migrator adopt` takes that over; else "
+                "`migrator up` applies those files a second time",
+            )
         if options.rest:
             await _open_doors(session, store)
     if options.json:

@@ -70,7 +70,7 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         told = f" (undone {row['undoneAt']})" if row["undoneAt"] else ""
         write(f"{row['state']:9} {row['executedAt'] or '':24} {row['filename']}{told}")
     if found is not None:
-        write(f"{len(rows)} migrations, {pending} pending, on {dsn}")
+        write(f"{len(rows)} migration{'s' * (len(rows) != 1)}, {pending} pending, on {dsn}")
     if holder:
         write(f"{holder.name} has been migrating for {holder.held_s:.0f} s; `migrator unlock` tells more")
     if wrong := sum(row["state"] not in ("applied", "pending") for row in rows):

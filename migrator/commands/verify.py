@@ -55,5 +55,8 @@ async def run(session: Session, options: argparse.Namespace) -> int:
     else:
         for finding in findings:
             session.answer(f"{finding.kind:12} {finding.text}")
-        session.answer(f"{len(found.migrations)} files, {len(findings) or 'no'} findings, on {dsn}")
+        files, wrong = len(found.migrations), len(findings)
+        session.answer(
+            f"{files} file{'s' * (files != 1)}, {wrong or 'no'} finding{'s' * (wrong != 1)}, on {dsn}"
+        )
     return PlanError.exit_code if findings else 0

@@ -134,6 +134,8 @@ def test_an_unreachable_database_is_tried_again_and_then_failed_for_good(start, 
     running.send(signal.SIGTERM)
     assert running.wait() == 9
     assert "s3cret" not in running.stderr + json.dumps(marker)
+    # At once, and not only when the attempt is given up; once for each, however often it knocks.
+    assert [line["level"] for line in running.events("database.awaited")] == ["warning"] * 3
 
 
 def test_a_database_that_goes_and_comes_back_is_migrated_in_the_end(start, migrations):

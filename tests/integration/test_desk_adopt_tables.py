@@ -269,6 +269,31 @@ def test_status_names_the_command_that_takes_another_tools_history_over(database
     assert commands(shown.stdout) == [["adopt"]]
 
 
+def test_whoever_installs_is_told_of_another_tools_history(database, migrations):
+    fetch(database, DBMATE + "insert into schema_migrations values ('1')")
+
+    first = run_migrator(database, empty(migrations, "1_a"), "install")
+    again = run_migrator(database, empty(migrations, "1_a"), "install")
+
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert (
+        "this database was migrated by dbmate (table public.schema_migrations): `migrator adopt`"
+        in first.stderr
+    )
+    assert again.stderr == ""
+
+
+def test_a_table_of_our_name_that_is_not_ours_is_told_with_the_way_out(database, migrations):
+    fetch(database, "create table public.migration_history (id int)")
+
+    done = run_migrator(database, empty(migrations, "1_a"), MIGRATION_SCHEMA="public")
+
+    assert done.returncode == 78
+    assert (
+        "(42703); a table of that name isn't ours: set MIGRATION_SCHEMA to a schema of its own" in done.stderr
+    )
+
+
 def test_a_command_that_goes_wrong_does_not_begin_an_empty_history(database, migrations):
     """`up` would take that for the wish to have one."""
     fetch(database, DBMATE + "insert into schema_migrations values ('20240101120000')")
