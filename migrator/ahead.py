@@ -91,6 +91,11 @@ class Ahead:
         # File names of what was on its way when last something went wrong.
         self.forgotten: tuple[str, ...] = ()
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the server has something still to answer."""
+        return bool(self._sent)
+
     def forget(self) -> None:
         """All that was sent, after an error or a cancellation: see `Transport.send_ahead`."""
         self.forgotten = tuple(one.migration.filename for one, _ in self._sent)

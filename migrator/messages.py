@@ -8,6 +8,7 @@ from migrator import sql
 from migrator.headers import Headers
 from migrator.migration import Migration
 from migrator.store import LOCK_NAME, Lease
+from migrator.transport import DatabaseError, Transport
 
 # How long a file that only changes rows waits for those that somebody else has changed. Few queue behind it.
 ROW_TIMEOUT_MS = 1000
@@ -21,6 +22,18 @@ class Prepared:
     def __init__(self) -> None:
         """A new session, or one that may hold anything."""
         self.is_there = False
+
+    async def keep(self, transport: Transport, schema: str) -> None:
+        """Have them there, if the server lets us. A message of its own: pg_stat_activity is to show the file.
+
+        Raises:
+            Unavailable: See Transport.
+        """
+        try:
+            await transport.execute(sql.message("apply.sql", ("prepare",), schema, {}))
+            self.is_there = True
+        except DatabaseError:  # the file's own message meets the same, and says what it means
+            self.is_there = False
 
 
 class Messages:
@@ -45,7 +58,7 @@ class Messages:
         transaction. `lock_key` is our own advisory lock's. `prepared` is of the session; None: keep nothing.
         """
         self._schema = schema
-        # pg_stat_activity shows the first 1,024 bytes, which are all ours. No file name has a slash in it.
+        # pg_stat_activity shows the first 1,024 bytes, which are mostly ours. No file name has a slash in it.
         self._label = f"/* migrator: {migration.filename} */ "
         self._headers = headers
         lock_timeout_ms = headers.lock_timeout_ms
@@ -102,14 +115,13 @@ class Messages:
         lower = text.lower()
         # On a direct connection it takes a look at pg_locks, which most files can do without.
         unlocks = self._always_unlocks or "advisory" in lower
-        if self._prepared is None or not ends_nothing or any(word in lower for word in _PREPARES):
+        is_there = self._prepared is not None and self._prepared.is_there
+        if is_there and ends_nothing and not any(word in lower for word in _PREPARES):
+            head = self._head((*self._begin, "prepared_record"), locks, after)
+            tail = self._tail(("prepared_finish", "clean"), unlocks=unlocks, durable=durable)
+        else:
             head = self.head(locks, after)
             tail = self.tail(unlocks=unlocks, guards=not ends_nothing, durable=durable)
-        else:
-            first = () if self._prepared.is_there else ("prepare",)
-            head = self._head((*first, *self._begin, "prepared_record"), locks, after)
-            tail = self._tail(("prepared_finish", "clean"), unlocks=unlocks, durable=durable)
-            self._prepared.is_there = True
         return f"{head}{text}\n;\n{tail}", len(head)
 
     def head(self, locks: str = "", after: str | None = None) -> str:

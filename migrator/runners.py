@@ -74,6 +74,8 @@ class SqlRunner:
         self.in_steps = False
         self._ahead = Ahead(store.transport)
         self._prepared = Prepared()
+        # A pooler gives each transaction to another session; and who undoes something says other things.
+        self._keeps = kind is Messages and not (store.transport.pooled or store.transport.by_call)
 
     @property
     def sent_ahead(self) -> tuple[str, ...]:
@@ -133,6 +135,8 @@ class SqlRunner:
         """
         if following:  # before anything is on its way, as this asks the server something
             await self._is_bare()
+            if self._keeps and not self._prepared.is_there and not self._ahead.is_under_way:
+                await self._prepared.keep(self._store.transport, self._store.schema)
         self.in_steps = False
         ready = await self._ahead.take(migration, following, partial(self._prepare, lease))
         understood, messages = ready.understood, ready.messages
@@ -170,7 +174,7 @@ class SqlRunner:
             lock_key=self._store.lock_key,
             pooled=transport.pooled,
             local_settings=transport.local_settings,
-            prepared=self._prepared if self._kind is Messages else None,
+            prepared=self._prepared if self._keeps else None,
         )
         if isinstance(understood, Parts) or understood.steps:
             return Ready(migration=migration, understood=understood, messages=messages)
