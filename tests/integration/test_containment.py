@@ -16,14 +16,17 @@ from tests.support.waiting import wait_until
 DAEMON = """
 import os, signal, sys, time
 def daemon():
+    told, wrote = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             os.write(3, b'{"phase": "connecting", "reason": "%d"}\\\\n' % os.getpid())
+            os.write(wrote, b".")
             time.sleep(60)
         os._exit(0)
     os.wait()
+    os.read(told, 1)  # or it might be killed before it has said who it is
 """
 # Whether the process of each such report is gone; zombies count as gone.
 GONE = """

@@ -160,7 +160,7 @@ def test_verify_finds_nothing_in_an_empty_database_and_in_one_that_is_up_to_date
     after = run_migrator(database, directory, "verify")
 
     assert before.returncode == after.returncode == 0
-    assert after.stdout.startswith("1 files, no findings, on 127.0.0.1:")
+    assert after.stdout.startswith("1 file, no findings, on 127.0.0.1:")
 
 
 def test_verify_finds_all_that_does_not_fit(database, migrations):
