@@ -102,10 +102,13 @@ class Whole(_Headed):
             await self._transport.execute(self.message)
         except DatabaseError as error:
             self._on_error()
-            # A function that the file calls may have forgotten all that was prepared, ours included.
-            if error.sqlstate != _NOT_PREPARED or not self._messages.stop_keeping():
+            if error.sqlstate != _NOT_PREPARED:
                 raise
+            # A function that the file calls may have forgotten all that was prepared, ours included.
+            sent = self.message
             self._compose(locks, None)
+            if self.message == sent:
+                raise
             await self._transport.execute(self.message)
         except BaseException:
             self._on_error()

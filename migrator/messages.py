@@ -31,9 +31,9 @@ class Prepared:
         """
         try:
             await transport.execute(sql.message("apply.sql", ("prepare",), schema, {}))
-            self.is_there = True
         except DatabaseError:  # the file's own message meets the same, and says what it means
-            self.is_there = False
+            return
+        self.is_there = True
 
 
 class Messages:
@@ -66,7 +66,7 @@ class Messages:
         self._begin = ("begin", "begin_pooled") if pooled else ("begin",)
         self._unlock = "clean_pooled" if pooled else "unlock"
         self._always_unlocks = pooled
-        self._prepared = None if pooled else prepared
+        self._prepared = Prepared() if prepared is None or pooled else prepared
         # Nothing is sent ahead to a pooler.
         self._not_last = ("hasty",) if pooled else ("hasty", "chain")
         self._values: dict[str, sql.Value] = {
@@ -115,8 +115,7 @@ class Messages:
         lower = text.lower()
         # On a direct connection it takes a look at pg_locks, which most files can do without.
         unlocks = self._always_unlocks or "advisory" in lower
-        is_there = self._prepared is not None and self._prepared.is_there
-        if is_there and ends_nothing and not any(word in lower for word in _PREPARES):
+        if self._prepared.is_there and ends_nothing and not any(word in lower for word in _PREPARES):
             head = self._head((*self._begin, "prepared_record"), locks, after)
             tail = self._tail(("prepared_finish", "clean"), unlocks=unlocks, durable=durable)
         else:
@@ -134,7 +133,7 @@ class Messages:
 
         `unlocks` if it may have left advisory locks behind, `guards` if it may have ended its transaction.
         """
-        self._forget()
+        self._prepared.is_there = False
         finish = ("guard" if guards else "finish", "clean", "forget")
         return self._tail(finish, unlocks=unlocks, durable=durable)
 
@@ -151,16 +150,7 @@ class Messages:
     @property
     def _own_forgotten(self) -> tuple[str, ...]:
         """What has the file find nothing of ours prepared."""
-        return ("forget",) if self._prepared is not None and self._prepared.is_there else ()
-
-    def stop_keeping(self) -> bool:
-        """Send everything whole from now on; whether that is something new."""
-        kept, self._prepared = self._prepared is not None, None
-        return kept
-
-    def _forget(self) -> None:
-        if self._prepared is not None:
-            self._prepared.is_there = False
+        return ("forget",) if self._prepared.is_there else ()
 
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""
@@ -200,7 +190,7 @@ class Messages:
 
     def clean(self) -> str:
         """Leave nothing of the file in the session."""
-        self._forget()
+        self._prepared.is_there = False
         return self._joined("unrole", "clean", "forget", self._unlock)
 
     def _locking(self, locks: str) -> str:
