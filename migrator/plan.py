@@ -47,6 +47,10 @@ class HistoryRow(Struct, frozen=True, kw_only=True):
         """Another tool applied it, and there was no file of it here even then."""
         return self.checksum == NO_CHECKSUM
 
+    def is_newer_than(self, newest: str | None) -> bool:
+        """Applied, and newer than all files that there are, as where an older release is back."""
+        return self.finished and newest is not None and self.version > newest
+
 
 class Kind(StrEnum):
     """What may be odd about a migration."""
@@ -233,7 +237,7 @@ def _missing(migrations: Iterable[Migration], rows: dict[str, HistoryRow]) -> li
 
 
 def _why_missing(row: HistoryRow, newest: str | None) -> str:
-    if row.finished and newest is not None and row.version > newest:
+    if row.is_newer_than(newest):
         return "it is newer than all files here, as when an older release is back"
     return "restore it, or see `migrator repair`"
 

@@ -46,7 +46,7 @@ def findings(
 ) -> list[Finding]:
     """All that is wrong, by version."""
     by_version = {migration.version: migration for migration in migrations}
-    newest = max(by_version, default="")
+    newest = max(by_version, default=None)
     found = []
     for version, row in sorted(rows.items()):
         migration = by_version.get(version)
@@ -58,17 +58,17 @@ def findings(
     return found
 
 
-def _missing(row: HistoryRow, newest: str) -> Finding | None:
+def _missing(row: HistoryRow, newest: str | None) -> Finding | None:
     if row.adopted_without_file:
         return None
-    is_newer = row.finished and bool(newest) and row.version > newest
+    older_is_back = ("leave it", "if an older release is back: the newer one has the file")
     return Finding(
         version=row.version,
         filename=row.filename,
         state="missing" if row.finished else "half done, missing",
         what=f"applied on {row.day}, but there is no such file any more",
         ways=(
-            *((("leave it", "if an older release is back: the newer one has the file"),) if is_newer else ()),
+            *([older_is_back] if row.is_newer_than(newest) else []),
             ("restore the file", "so that new databases get it, too"),
             (_command(Wish.NOT_APPLIED, row.version), "forget it: nothing is undone in the database"),
         ),

@@ -60,11 +60,10 @@ async def run(session: Session, options: argparse.Namespace) -> int:
         others = await look.sources(store.transport) if created else []
         await store.install()
         if others:
-            whose = " and ".join(str(source) for source in others)
             session.log.warning(
                 "install.odd",
-                reason=f"this database was migrated by {whose}: `migrator adopt` takes that over; else "
-                "`migrator up` applies those files a second time",
+                reason=f"{look.told(others)}: `migrator adopt` takes that over; else `migrator up` applies "
+                "those files a second time",
             )
         if options.rest:
             await _open_doors(session, store)

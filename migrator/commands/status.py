@@ -92,8 +92,7 @@ async def _others(store: Store, heard: Collection[str]) -> str:
     from migrator.foreign import look  # late: only where ours hasn't yet
 
     found = [one for one in await look.sources(store.transport) if one.tool.name not in heard]
-    whose = " and ".join(str(source) for source in found)
-    return whose and f"this database was migrated by {whose}: `migrator adopt` takes that over"
+    return f"{look.told(found)}: `migrator adopt` takes that over" if found else ""
 
 
 def _rows(

@@ -63,6 +63,11 @@ async def sources(
     return [source for source in read if source.entries]
 
 
+def told(found: Sequence[Source]) -> str:
+    """Whose histories there are, for people."""
+    return f"this database was migrated by {' and '.join(map(str, found))}"
+
+
 async def refuse_foreign(transport: Transport, heard: Collection[str] = ()) -> None:
     """Don't begin an empty history of ours in a database that another tool than those `heard` has migrated.
 
@@ -72,9 +77,8 @@ async def refuse_foreign(transport: Transport, heard: Collection[str] = ()) -> N
     """
     found = [source for source in await sources(transport) if source.tool.name not in heard]
     if found:
-        whose = " and ".join(str(source) for source in found)
         raise PlanError(
-            f"cannot begin: this database was migrated by {whose}, and our own history is empty, so that "
+            f"cannot begin: {told(found)}, and our own history is empty, so that "
             f"files would be applied a second time; `migrator adopt` shows what would be taken over from "
             f"there, and takes it over with --yes. If its files have nothing to do with ours: `migrator "
             f"install` begins an empty history"
