@@ -1,5 +1,6 @@
 """entrypoint --healthcheck, --status, --help: asking a running one."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -100,18 +101,25 @@ def test_an_entrypoint_that_doesnt_answer_is_unhealthy_whatever_its_marker_says(
     assert (done.returncode, done.stdout) == (1, "unhealthy: timed out\n")
 
 
-def test_something_else_behind_the_socket_is_unhealthy(tmp_path):
+@contextlib.contextmanager
+def health_check_of(directory):
+    """A health check that has reached a socket of the test's own: the process, and the connection."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "entrypoint.sock"))
+        listener.bind(str(directory / "entrypoint.sock"))
         listener.listen()
         process = subprocess.Popen(
             [sys.executable, "-m", "entrypoint", "--healthcheck"],
-            env=clean_env(ENTRYPOINT_STATE_DIR=str(tmp_path)),
+            env=clean_env(ENTRYPOINT_STATE_DIR=str(directory)),
             cwd=REPO,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         client, _ = listener.accept()
+        yield process, client
+
+
+def test_something_else_behind_the_socket_is_unhealthy(tmp_path):
+    with health_check_of(tmp_path) as (process, client):
         client.recv(1000)
         client.sendall(b"220 mail ready\r\n")
         client.close()
@@ -204,18 +212,9 @@ def test_an_answer_that_nobody_takes_makes_no_traceback_and_the_exit_code_still_
 
 def test_a_health_check_offers_itself_to_the_kernel_before_the_app(tmp_path):
     # Docker starts it as it starts the app, so that in a full container its few MiB could cost the app its life.
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "entrypoint.sock"))
-        listener.listen()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "entrypoint", "--healthcheck"],
-            env=clean_env(ENTRYPOINT_STATE_DIR=str(tmp_path)),
-            cwd=REPO,
-            stdout=subprocess.DEVNULL,
-        )
-        connection, _ = listener.accept()
+    with health_check_of(tmp_path) as (process, client):
         score = Path(f"/proc/{process.pid}/oom_score_adj").read_text()
-        connection.close()
-        process.wait(10)
+        client.close()
+        process.communicate(timeout=10)
 
     assert score == "1000\n"
