@@ -135,8 +135,9 @@ class Migrator(Child):
         if cause is Cause.EXITED and oom_kills and code:
             cause = Cause.MEMORY
         self._log.info("migrator.exited", pid=self.pid, exit_code=code, cause=cause)
-        # Of our own group, and not the migrator's: that one has a limit of its own.
-        starved = code == launch.SIGNAL_BASE + signal.SIGKILL and cgroup.oom_kills(hierarchies) > kills_before
+        # Of our own group, and not the migrator's: that one has a limit of its own. Whoever was killed, the
+        # migrator or a program that it ran (or the app's): what failed may have failed by that.
+        starved = code != 0 and cgroup.oom_kills(hierarchies) > kills_before
         outcome = Outcome(cause=cause, code=code, last=self.last, starved=starved, before_end=before_end)
         if container_bytes is None or memory_bytes == limits.memory_limit_bytes:
             return outcome

@@ -23,6 +23,8 @@ MAX_TASKS = 8 * MAX_PROCESSES
 # In less the migrator couldn't even say what is wrong: the least that MIGRATION_MAX_MEMORY_MB may be.
 LEAST_MEMORY_BYTES = 48 * 1024 * 1024
 
+_STARVED = "the container's memory was used up; give it more"
+
 
 class Cause(StrEnum):
     """Why an attempt ended."""
@@ -175,7 +177,7 @@ def _verdict(outcome: Outcome, last: Report, limits: Limits) -> tuple[MigrationP
             if outcome.code > launch.SIGNAL_BASE:
                 number = outcome.code - launch.SIGNAL_BASE
                 if outcome.starved:
-                    hint = ": the container's memory was used up; give it more"
+                    hint = f": {_STARVED}"
                 else:
                     hint = "; out of memory?" if number in (6, 9, 11) else ""
                 return MigrationPhase.FAILED, (
@@ -183,8 +185,11 @@ def _verdict(outcome: Outcome, last: Report, limits: Limits) -> tuple[MigrationP
                     "; whatever it had not committed, the server rolls back"
                 )
             said = last.error if STATUS_OF[last.phase] is not MigrationStatus.RUNNING else None
+            starved = (
+                f"\n(the kernel killed in this container meanwhile: {_STARVED})" if outcome.starved else ""
+            )
             return MigrationPhase.FAILED, (
-                said or f"the migrator ended with exit code {outcome.code}{where}; see its log"
+                (said or f"the migrator ended with exit code {outcome.code}{where}; see its log") + starved
             )
 
 

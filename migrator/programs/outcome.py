@@ -89,7 +89,7 @@ def _hint(ended: Ended) -> str:
     if number is None and ended.code is not None and ended.code > _SIGNAL_BASE:
         number = ended.code - _SIGNAL_BASE  # as a shell tells the death of what it ran
     if number in (_SIGKILL, _SIGABRT, _SIGSEGV):
-        return "; out of memory? then raise MIGRATION_MAX_MEMORY_MB"
+        return "; out of memory? then raise MIGRATION_MAX_MEMORY_MB or the container's memory"
     if ended.error == errno.ENOENT:  # it is there, as we have looked: what runs it isn't
         return (
             "; what its first line (#!) names isn't in this image, or that line ends as on Windows (CR LF), "

@@ -75,7 +75,13 @@ def test_without_a_network_the_app_runs_and_the_status_says_what_is_in_the_way(
 
 # A value of its own in one statement: it can't be sent in parts.
 HUGE = "create table a as select '" + "x" * 90_000_000 + "' as b;"
-GREEDY = "python3 -c \"print('greedy', flush=True); held = [bytearray(10 ** 6) for _ in range(10 ** 6)]\""
+GREEDY = "python3 -c 'held = [bytearray(10 ** 6) for _ in range(10 ** 6)]'"
+# Its own limit, or the container's if the kernel met that one between two looks.
+OUT_OF_MEMORY = (
+    "out of memory at 64 MiB",
+    "the migrator used more than 64 MiB",
+    "the container's memory was used up",
+)
 
 
 @pytest.mark.parametrize(
@@ -86,13 +92,14 @@ GREEDY = "python3 -c \"print('greedy', flush=True); held = [bytearray(10 ** 6) f
 def test_a_migration_that_eats_memory_is_stopped_and_the_app_survives(
     containers, app_image, database, mounted, *, files, env
 ):
+    # Killed by the kernel, the migrator would be tried again.
+    env = {**database.env, **env, "MIGRATION_RETRY_COUNT": "0"}
     options = ["--memory", "128m", "--memory-swap", "128m", *database.options, *mounted(**files)]
-    running = containers.run(app_image, *app("wait"), options=options, **database.env, **env)
+    running = containers.run(app_image, *app("wait"), options=options, **env)
     status = running.wait_for_phase("failed")
 
     error = status["migrations"]["error"]
-    assert "memory" in error
-    assert "64 MiB" in error
+    assert any(words in error for words in OUT_OF_MEMORY), error
     assert status["app"]["status"] == "running"
     assert running.inspect(".State.OOMKilled") is False
     assert running.stop() == 0

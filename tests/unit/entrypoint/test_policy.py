@@ -111,6 +111,15 @@ ENDS = [
     ),
     (outcome(code=1), P.FAILED, "the migrator ended with exit code 1; see its log"),
     (
+        # What it ran was killed, and not itself.
+        outcome(code=1, last=Report(phase=P.FAILED, error="it was killed by SIGKILL"), starved=True),
+        P.FAILED,
+        (
+            "it was killed by SIGKILL\n(the kernel killed in this container meanwhile: the container's memory was "
+            "used up; give it more)"
+        ),
+    ),
+    (
         outcome(code=70, last=APPLYING),
         P.FAILED,
         "the migrator ended with exit code 70 while applying 2_b.sql; see its log",
