@@ -36,7 +36,8 @@ All settings are environment variables. Where several names are given, the first
 value counts as not set. Every secret (marked **S**) can also come from a file: `NAME_FILE` holds its path, and
 setting both `NAME` and `NAME_FILE` is an error. Wrong values are one message that names each variable, what it holds
 and what is allowed. The app starts all the same. If it is one that decides about migrations, none is run and they are
-reported as failed; in place of any other the default is used.
+reported as failed; in place of any other the default is used. A name that nobody reads, and that is almost one of
+these, is a warning.
 
 | variable | default | |
 |---|---|---|

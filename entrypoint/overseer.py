@@ -42,6 +42,8 @@ def main(*, skip_reason: str | None = None) -> int:
     )
     if settings.problems or settings.complaints:
         log.error("settings.refused", reason="; ".join((*settings.problems, *settings.complaints)))
+    for reason in settings.unread:
+        log.warning("settings.ignored", reason=reason)
     # asyncio's own loop: uvloop refuses SIGCHLD handlers (MagicStack/uvloop#409). Never closed: the process
     # ends with it.
     loop = asyncio.new_event_loop()

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from migrator import choosing, dsn, env, variables
 from migrator.errors import ConfigError
+from migrator.misspelt import misspelt
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -22,6 +23,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         secrets: Values that must never be shown.
         problems: What is wrong about the migrations' settings, one sentence each: they can't run.
         complaints: What else is wrong; the default does in its place.
+        unread: Variables that nobody reads, and that are almost called like one of ours.
     """
 
     skip_reason: str | None
@@ -38,6 +40,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...]
     problems: tuple[str, ...]
     complaints: tuple[str, ...]
+    unread: tuple[str, ...]
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], read_text: Callable[[str], str]) -> Settings:
@@ -72,6 +75,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             secrets=dsn.known_secrets(read, environ),
             problems=tuple(read.problems),
             complaints=tuple(lenient.problems),
+            unread=misspelt(environ),
         )
 
 

@@ -37,8 +37,8 @@ def main(arguments: list[str]) -> int:
         mask=redact,
         **logs.destination(os.environ, log_format=settings.log_format, output=settings.log_output),
     )
-    if settings.complaints and settings.report_fd is None:  # else the supervisor says it
-        log.warning("settings.ignored", reason="; ".join(settings.complaints))
+    if settings.report_fd is None:  # else the supervisor says it
+        _warn(settings, log)
     if settings.database and settings.database.ignored:
         log.warning(
             "settings.ignored",
@@ -48,6 +48,14 @@ def main(arguments: list[str]) -> int:
     session = Session(settings, log, redact, migrates=name in _MIGRATING)
     command = importlib.import_module(f"migrator.commands.{name}")
     return session.run(lambda: command.run(session, given))
+
+
+def _warn(settings: Settings, log: logs.Log) -> None:
+    """What is wrong about the environment, but no reason to stop."""
+    from migrator.misspelt import misspelt  # late: the supervisor's child does without
+
+    for reason in (*settings.complaints, *misspelt(os.environ)):
+        log.warning("settings.ignored", reason=reason)
 
 
 def _refuse_settings(error: ConfigError) -> int:

@@ -364,6 +364,15 @@ def test_a_wrong_value_that_doesnt_decide_about_migrations_doesnt_keep_them(star
     assert all(name in line["reason"] for name in wrong)
 
 
+def test_a_misspelt_name_is_a_warning(start, database, migrations):
+    env = _env(database, migrations(_1_a="create table a ();"), MIGRATION_TIMOUT="5")
+    running = start(app("wait"), env=env)
+
+    running.wait_for_phase("completed")
+    (line,) = running.events("settings.ignored")
+    assert (line["level"], "MIGRATION_TIMEOUT" in line["reason"]) == ("warning", True)
+
+
 @pytest.mark.parametrize("name", ["MIGRATION_ENABLED", "SKIP_MIGRATIONS"])
 def test_a_misspelt_switch_doesnt_migrate(start, database, migrations, name):
     running = start(app("wait"), env=_env(database, migrations(_1_a="create table a ();"), **{name: "flase"}))

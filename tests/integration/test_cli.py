@@ -324,6 +324,14 @@ def test_a_url_parameter_without_meaning_is_a_warning(database, migrations):
     assert "colour" in warning["reason"]
 
 
+def test_a_misspelt_variable_is_a_warning(database, migrations):
+    done = run_migrator(database, migrations(_1_a="select 1;"), MIGRATION_TIMOUT="5")
+
+    assert done.returncode == 0
+    (warning,) = [line for line in log_lines(done.stderr) if line["event"] == "settings.ignored"]
+    assert "MIGRATION_TIMEOUT" in warning["reason"]
+
+
 # What nobody reads, and what has no room
 
 

@@ -215,6 +215,12 @@ TINI, SHELL, OURS = (
         ),
         ("settings", {"settings": settings(LOG_LEVEL="loud")}, "warn", "cannot use LOG_LEVEL='loud'"),
         ("settings", {"settings": settings(ENTRYPOINT_STOP_DELAY="soon")}, "warn", "ENTRYPOINT_STOP_DELAY"),
+        (
+            "settings",
+            {"settings": settings(MIGRATION_TIMOUT="5")},
+            "warn",
+            "nothing here reads MIGRATION_TIMOUT",
+        ),
         ("migrations", {}, "ok", "they would run: production, MIGRATION_MODE=parallel"),
         (
             "migrations",
