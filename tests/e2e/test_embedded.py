@@ -42,6 +42,7 @@ def test_the_private_postgres_is_migrated_kept_running_and_ended_with_the_app(
     running.wait_for_phase("completed", timeout_s=30)
     url = running.stdout.splitlines()[0]
     assert fetch(url, "select count(*) from a") == [(0,)]
+    assert [line["event"] for line in running.log if line["level"] != "info"] == []
 
     family = psutil.Process(running.pid).children(recursive=True)
     server = next(one for one in family if one.name() == "postgres")
