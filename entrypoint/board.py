@@ -9,7 +9,7 @@ import time
 from entrypoint import launch
 from entrypoint.line import Log, dumps, stamp
 from entrypoint.loop import clock
-from entrypoint.record import Record
+from entrypoint.record import Record, summary
 
 # A document younger than this is served as it was published.
 FRESH_S = 1.0
@@ -146,7 +146,7 @@ def unknown_record(phase: str, status: str, error: str | None = None) -> Record:
         done=False,
         code=1,
         groups=frozenset(),
-        summary=f"migrations {status} ({phase}{f', {error}' if error else ''})",
+        summary=summary(status, phase, error),
         document=dumps(document),
     )
 

@@ -11,6 +11,7 @@ import sys
 from typing import Any, NoReturn
 
 from entrypoint import launch, system
+from entrypoint.record import summary
 from migrator.version import Version
 
 # Docker gives a health check 30 s; an entrypoint that needs more than this isn't well.
@@ -154,10 +155,7 @@ def _parse(body: bytes) -> dict[str, Any]:
 def _summary(health: dict[str, Any]) -> str:
     migrations, app = health["migrations"], health["app"]
     said = migrations["error"] or migrations["reason"]
-    return (
-        f"app {app['status']}, migrations {migrations['status']} ({migrations['phase']}"
-        f"{f', {said}' if said else ''})"
-    )
+    return f"app {app['status']}, {summary(migrations['status'], migrations['phase'], said)}"
 
 
 def _reason(error: Exception) -> str:

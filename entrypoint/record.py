@@ -45,6 +45,12 @@ class Record:
         self.document = document
 
 
+def summary(status: str, phase: str, said: str | None) -> str:
+    """A few words for people: the phase where it tells more than the status, and what was said."""
+    details = ", ".join(one for one in (phase if phase != status else "", said) if one)
+    return f"migrations {status}{f' ({details})' if details else ''}"
+
+
 def encode(record: Record) -> bytes:
     """One line."""
     fields = (

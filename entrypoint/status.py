@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from entrypoint.record import Record
+from entrypoint.record import Record, summary
 from migrator.report import STATUS_OF, MigrationPhase, MigrationStatus, Report, timestamp
 
 _P = MigrationPhase
@@ -72,7 +72,6 @@ def to_record(status: Status, groups: frozenset[int]) -> Record:
         "error": migration.error,
         "reason": migration.reason,
     }
-    said = migration.error or migration.reason
     return Record(
         settled=status.settled,
         failed=STATUS_OF[migration.phase] is MigrationStatus.FAILED,
@@ -80,6 +79,6 @@ def to_record(status: Status, groups: frozenset[int]) -> Record:
         # A code above 128 would look as if the container had been stopped from outside.
         code=status.code if 0 < status.code <= 128 else 1,
         groups=groups,
-        summary=f"migrations {status.migration_status} ({migration.phase}{f', {said}' if said else ''})",
+        summary=summary(status.migration_status, migration.phase, migration.error or migration.reason),
         document=json.dumps(document, ensure_ascii=False),
     )

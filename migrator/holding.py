@@ -8,6 +8,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from migrator import shorten
+from migrator.migration import LABEL
+
+_SHOWN_CHARS = 120
 # An idle session of a holder whose lease ran out: one that only just became idle may be about to go on.
 _FROZEN_S = 3.0
 
@@ -45,6 +49,17 @@ class Holding(Struct, frozen=True, kw_only=True):
     expires_in_s: float
     pid: int | None
     query: str | None
+
+    @property
+    def doing(self) -> str | None:
+        """What its session is at, or was last: the file, or the beginning and the end of the SQL."""
+        if not self.query:
+            return None
+        begin, end = LABEL
+        filename, label, _ = self.query.removeprefix(begin).partition(end)
+        if self.query.startswith(begin) and label:
+            return f"is at {filename}"
+        return f"runs: {shorten.middle(' '.join(self.query.split()), _SHOWN_CHARS, unmasked=True)}"
 
     @property
     def may_be_taken(self) -> bool:

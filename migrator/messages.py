@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from migrator import sql
 from migrator.headers import Headers
-from migrator.migration import Migration
+from migrator.migration import LABEL, Migration
 from migrator.store import LOCK_NAME, Lease
 from migrator.transport import DatabaseError, Transport
 
@@ -58,8 +58,8 @@ class Messages:
         transaction. `lock_key` is our own advisory lock's. `prepared` is of the session; None: keep nothing.
         """
         self._schema = schema
-        # pg_stat_activity shows the first 1,024 bytes, which are mostly ours. No file name has a slash in it.
-        self._label = f"/* migrator: {migration.filename} */ "
+        # pg_stat_activity shows the first 1,024 bytes, which are mostly ours.
+        self._label = migration.filename.join(LABEL)
         self._headers = headers
         lock_timeout_ms = headers.lock_timeout_ms
         self._local_settings = local_settings

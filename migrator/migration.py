@@ -30,6 +30,10 @@ _STDIN = "stdin"
 AnyPath = str | os.PathLike[str]
 
 
+# How what is sent for a file begins: pg_stat_activity shows it. No file name has a slash in it.
+LABEL = ("/* migrator: ", " */ ")
+
+
 class Migration(Struct, frozen=True, kw_only=True):
     """One file. Its text stays on disk: a thousand of them needn't fit into the memory limit.
 

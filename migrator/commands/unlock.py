@@ -94,7 +94,7 @@ def _refusal(held: Holding) -> LeaseBusy:
         wait = f"it counts as dead after {held.expires_in_s:.0f} s more without a heartbeat"
     else:
         wait = "it is free as soon as the server is done"
-    doing = f"; its session (pid {held.pid}) runs: {' '.join(held.query.split())[:100]}" if held.query else ""
+    doing = f"; its session (pid {held.pid}) {held.doing}" if held.doing else ""
     return LeaseBusy(
         f"cannot unlock: {held}{doing}; {wait}. Wait for the end with `migrator wait --applied`, or stop "
         f"that process; to take it all the same, and roll back what it is applying: `migrator unlock --force`"

@@ -144,7 +144,7 @@ def test_status_for_people_is_one_line(start):
 
     done = ask("--status", state_dir=running.state_dir)
     assert done.returncode == 0
-    assert done.stdout.startswith("app running, migrations skipped (skipped, NODE_ENV is not set")
+    assert done.stdout.startswith("app running, migrations skipped (NODE_ENV is not set")
     assert done.stdout.count("\n") == 1
 
 

@@ -53,7 +53,7 @@ def test_from_a_living_holder_nothing_is_taken_and_all_is_told(database, at_work
     assert refused.returncode == shown.returncode == 75
     assert f"/{up.pid}/" in told(refused)
     assert ": alive; its session (pid " in told(refused)
-    assert "/* migrator: 1_a.sql */" in told(refused)
+    assert ") is at 1_a.sql; " in told(refused)
     assert commands(told(refused)) == [["wait", "--applied"], ["unlock", "--force"]]
     document = json.loads(shown.stdout)
     assert (document["state"], document["released"]) == ("alive", False)

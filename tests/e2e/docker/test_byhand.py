@@ -35,7 +35,7 @@ def test_a_shell_runs_what_it_reads_and_nothing_migrates(run, database, shell):
     done = run(*shell, options=["--interactive"], input=until("migrations skipped") + "exit 7\n")
 
     assert done.returncode == 7
-    assert "migrations skipped (skipped, " in done.stdout
+    assert "migrations skipped (" in done.stdout
     assert f"{shell[0].split('/')[-1]} without a command or a script is a shell for a person" in done.stdout
     assert not migrated(database)
 

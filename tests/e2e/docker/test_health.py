@@ -19,7 +19,7 @@ def test_healthy_while_it_migrates_and_afterwards(containers, app_image, databas
     health = running.wait_for_health("healthy")
 
     assert health["Log"][-1]["Output"].startswith("healthy: app running, migrations ")
-    running.wait_for_health("healthy", "healthy: app running, migrations completed (completed)\n")
+    running.wait_for_health("healthy", "healthy: app running, migrations completed\n")
     assert running.stop() == 0
 
 
@@ -29,7 +29,7 @@ def test_unhealthy_once_the_migrations_have_failed_for_good_and_docker_knows_why
     options = [*SOON, *database.options, *mounted(_1_a="select 1/0;")]
     running = containers.run(app_image, *app("wait"), options=options, **database.env)
     # Not the first check, which may have come before there was anything to ask.
-    health = running.wait_for_health("unhealthy", "unhealthy: app running, migrations failed (failed, ")
+    health = running.wait_for_health("unhealthy", "unhealthy: app running, migrations failed (")
 
     assert health["Log"][-1]["ExitCode"] == 1  # 2 is reserved
     assert "division by zero" in health["Log"][-1]["Output"]

@@ -62,3 +62,17 @@ def test_a_holder_lives_as_long_as_its_heartbeat_or_its_work(fields, state, may_
 )  # fmt: skip
 def test_a_holder_is_told_in_one_line(fields, told):
     assert str(holding.of(row(**fields))) == told
+
+
+@pytest.mark.parametrize(
+    ("query", "doing"),
+    [
+        (None, None),
+        ("select  1\n+ 1", "runs: select 1 + 1"),
+        ("/* migrator: 1_a b.sql */ begin; set local statement_timeout = 0", "is at 1_a b.sql"),
+        ("/* migrator: cut", "runs: /* migrator: cut"),
+        ("select " + "word " * 40, "runs: select" + " word" * 14 + " [...]" + " word" * 7),
+    ],
+)
+def test_what_its_session_is_at(query, doing):
+    assert holding.of(row(query=query)).doing == doing
