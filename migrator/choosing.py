@@ -22,3 +22,14 @@ def runner(read: env.Reader) -> str:
             'for instance to "alembic upgrade head"'
         )
     return wanted
+
+
+def lacks_of_project(read: env.Reader) -> str:
+    """What would have to be set to migrate over a Supabase project's REST API: `NAME to a value`."""
+    url_name, _ = read.named(variables.REST_URL)
+    key_name, _ = read.named(variables.REST_KEY)
+    if url_name and not key_name:
+        return f"SUPABASE_SERVICE_ROLE_KEY to a key of the project that {url_name} names"
+    if key_name and not url_name:
+        return f"SUPABASE_URL to that of the project that {key_name} is a key of"
+    return "both SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY to those of a project"

@@ -130,7 +130,7 @@ class Settings:
             log_format=lenient.get(variables.LOG_FORMAT),
             log_output=lenient.get(variables.LOG_OUTPUT),
             runner=runner,
-            lacks_of_project=_lacks_of_project(read),
+            lacks_of_project=choosing.lacks_of_project(read),
             complaints=tuple(lenient.problems),
             secrets=dsn.known_secrets(read, environ),
         )
@@ -184,16 +184,6 @@ def _database(name: str | None, url: str | None, state_dir: str) -> Dsn | None:
     if url == "embedded":
         url = f"postgresql://postgres@/postgres?host={state_dir}/postgres"
     return dsn.parse(url, name)
-
-
-def _lacks_of_project(read: env.Reader) -> str:
-    url_name, _ = read.named(variables.REST_URL)
-    key_name, _ = read.named(variables.REST_KEY)
-    if url_name and not key_name:
-        return f"SUPABASE_SERVICE_ROLE_KEY to a key of the project that {url_name} names"
-    if key_name and not url_name:
-        return f"SUPABASE_URL to that of the project that {key_name} is a key of"
-    return "both SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY to those of a project"
 
 
 def _rest(read: env.Reader) -> Endpoint:

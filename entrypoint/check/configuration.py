@@ -117,5 +117,7 @@ def database(seen: Facts) -> Iterator[Verdict]:
     elif seen.database_name is not None:
         yield fail(f"{seen.database_name} is no database URL", "correct it; `settings` says what is wrong")
     else:
-        message = "no database is set"
-        yield fail(message, "set DATABASE_URL to a postgresql:// URL") if wanted else ok(message)
+        message, remedy = "no database is set", "set DATABASE_URL to a postgresql:// URL"
+        if seen.settings.runner in ("direct", "rest"):
+            remedy = f"{remedy}, or {seen.lacks_of_project}"
+        yield fail(message, remedy) if wanted else ok(message)

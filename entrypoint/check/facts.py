@@ -77,6 +77,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         database: None if no URL is set, or a wrong one.
         rest: The way over a REST API, if that is the one.
         rest_error: What is wrong with it.
+        lacks_of_project: What would have to be set for that way.
         absent_files: Certificates and keys that the URL names and that aren't there.
         termination_log: None if it isn't there, else what keeps us from writing to it, or "".
         closed: Which of the three standard streams are closed.
@@ -104,6 +105,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     database: Dsn | None
     rest: Endpoint | None
     rest_error: str | None
+    lacks_of_project: str
     absent_files: tuple[str, ...]
     termination_log: str | None
     terminal: bool

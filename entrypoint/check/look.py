@@ -65,6 +65,7 @@ def gather(environ: Mapping[str, str], root: str = "/") -> Facts:
         database=database,
         rest=rest,
         rest_error=rest_error,
+        lacks_of_project=choosing.lacks_of_project(read),
         absent_files=tuple(path for path in (database.files if database else ()) if not os.path.exists(path)),
         termination_log=_termination_log(options.termination_log, root),
         terminal=_attempt(lambda: os.isatty(0), default=False),
