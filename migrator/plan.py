@@ -144,10 +144,12 @@ def make(
             f"cannot go on: {_listed(late)}; rename what comes late to a version after that, or set "
             "MIGRATION_OUT_OF_ORDER=warn"
         )
-    told = [*changed, *_missing(migrations, rows), *(late if out_of_order != "allow" else ())]
-    return Plan(
-        pending=tuple(pending), applied=len(applied), warnings=tuple(finding.text for finding in told)
-    )
+    missing = _missing(migrations, rows)
+    told = [finding.text for finding in (*changed, *missing, *(late if out_of_order != "allow" else ()))]
+    gone = [finding for finding in missing if finding.kind is Kind.MISSING]
+    if gone and len(gone) == len(rows) and pending and not applied:
+        told = [_strange(gone)]
+    return Plan(pending=tuple(pending), applied=len(applied), warnings=tuple(told))
 
 
 def findings(
@@ -240,6 +242,16 @@ def _why_missing(row: HistoryRow, newest: str | None) -> str:
     if row.is_newer_than(newest):
         return "it is newer than all files here, as when an older release is back"
     return "restore it, or see `migrator repair`"
+
+
+def _strange(missing: Sequence[Finding]) -> str:
+    """What to say, once, of a history that knows nothing of these files."""
+    count, first = len(missing), missing[0].filename
+    named = first if count == 1 else f"{count} migrations, the first one {first}"
+    return (
+        f"the database has {named} on record, and none of the files here: is it the right one? If it has "
+        "several apps, give each a MIGRATION_SCHEMA of its own"
+    )
 
 
 def _out_of_order(pending: Sequence[Migration], applied: Sequence[Migration]) -> list[Finding]:

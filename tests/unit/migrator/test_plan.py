@@ -112,6 +112,37 @@ def test_a_missing_file_is_a_warning():
     )
 
 
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ([row("7_x.sql")], "7_x.sql"),
+        ([row("7_x.sql"), row("0_y.sql")], "2 migrations, the first one 0_y.sql"),
+    ],
+)
+def test_a_history_that_knows_none_of_the_files_is_told_once(rows, named):
+    (warning,) = make([A, B], rows).warnings
+
+    assert warning.startswith(
+        f"the database has {named} on record, and none of the files here: is it the right"
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "rows", "elsewhere"),
+    [
+        ([A, B], [row("1_a.sql"), row("7_x.sql")], ()),
+        ([A, B], [row("7_x.sql")], ("1",)),
+        ([A, B], [row("7_x.sql", finished=False, statements_done=1)], ()),
+        ([], [row("7_x.sql")], ()),
+    ],
+    ids=["one is known", "one is known elsewhere", "half done", "no files"],
+)
+def test_otherwise_each_missing_file_is_told(files, rows, elsewhere):
+    (warning,) = make(files, rows, elsewhere=elsewhere).warnings
+
+    assert warning.startswith("7_x.sql was ")
+
+
 def test_a_file_of_a_newer_release_is_missing_for_a_reason():
     made = make([A], [row("1_a.sql"), row("2_b.sql")])
 
