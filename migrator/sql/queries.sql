@@ -215,5 +215,9 @@ select not exists (
   select from pg_class as c
     join pg_namespace as s on s.oid = c.relnamespace
    where c.relkind in ('r', 'p', 'v', 'm', 'f')
-     and s.nspname <> 'information_schema' and s.nspname not like 'pg\_%' and s.nspname <> :schema_name
+     and s.nspname <> 'information_schema' and s.nspname not like 'pg\_%'
+     -- The schema may be one that others use, too.
+     and not (
+       s.nspname = :schema_name and c.relname in ('migration_locks', 'migration_history', 'migration_undone')
+     )
 ) as bare;

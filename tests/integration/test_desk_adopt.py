@@ -165,6 +165,17 @@ def test_our_own_table_in_another_schema_is_nobodys_script(database, migrations)
     assert second.returncode == 0, second.stderr
 
 
+@pytest.mark.parametrize("schema", ["migrator", "public"])
+def test_tables_of_another_tool_are_seen_in_whatever_schema_ours_are(database, migrations, schema):
+    fetch(database, "create table schema_migrations (version varchar(128) primary key); select 1")
+    fetch(database, "insert into schema_migrations values ('1')")
+
+    done = run_migrator(database, migrations(_1_a="create table a ();"), MIGRATION_SCHEMA=schema)
+
+    assert done.returncode == 65
+    assert "this database was migrated by dbmate (table public.schema_migrations)" in told(done)
+
+
 def test_a_database_of_another_tool_goes_on_with_ours_by_what_the_messages_name(migrated):
     url, case, ours = migrated
     theirs = fetch(url, f"select t::text from {case.table} as t")
