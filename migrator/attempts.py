@@ -15,7 +15,9 @@ from migrator.statements import Statement, Way
 from migrator.store import Store
 from migrator.transport import DatabaseError, Ended, Transport
 
-_NOT_PREPARED = "26000"
+# What a file meets if one before it has forgotten what was prepared, or left something prepared, by a
+# function that it calls: nothing of it shows in its text.
+_PREPARED_BY_OTHERS = frozenset({"26000", "42P05"})
 
 
 class Attempt(Protocol):
@@ -102,10 +104,10 @@ class Whole(_Headed):
             await self._transport.execute(self.message)
         except DatabaseError as error:
             self._on_error()
-            if error.sqlstate != _NOT_PREPARED:
+            if error.sqlstate not in _PREPARED_BY_OTHERS:
                 raise
-            # A function that the file calls may have forgotten all that was prepared, ours included.
             sent = self.message
+            self._messages.forget_first()
             self._compose(locks, None)
             if self.message == sent:
                 raise

@@ -42,6 +42,7 @@ _ANSWER_S = 15.0
 # What a transaction through a pooler can set of what a URL asks for. Its timeouts are ours anyway, and in
 # another role it couldn't write our history.
 _LOCAL = frozenset({"search_path", "timezone", "datestyle", "work_mem", "maintenance_work_mem"})
+_HINT_OF_ASYNCPG = "\nNOTE: pgbouncer"
 # How a lost connection shows. InternalClientError is among them: asyncpg raises it for a query that is
 # sent between the server's last words and the end of the connection.
 _BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -214,11 +215,13 @@ class DirectTransport:
         if isinstance(error, asyncpg.PostgresConnectionError) and self._connection.is_closed():
             raise _lost(error) from error
         lines = [str(error.args[0]) if error.args else type(error).__name__]
+        hint = getattr(error, "hint", None)
         lines += [
             f"{name}: {value}"
             for name, value in (
                 ("detail", getattr(error, "detail", None)),
-                ("hint", getattr(error, "hint", None)),
+                # asyncpg adds what would help if it had prepared something itself.
+                ("hint", hint and hint.partition(_HINT_OF_ASYNCPG)[0].strip()),
                 ("context", getattr(error, "context", None)),
             )
             if value

@@ -66,7 +66,9 @@ class Messages:
         self._begin = ("begin", "begin_pooled") if pooled else ("begin",)
         self._unlock = "clean_pooled" if pooled else "unlock"
         self._always_unlocks = pooled
-        self._prepared = Prepared() if prepared is None or pooled else prepared
+        self._keeps = prepared is not None and not pooled
+        self._prepared = prepared if prepared is not None and not pooled else Prepared()
+        self._forgets_first = False
         # Nothing is sent ahead to a pooler.
         self._not_last = ("hasty",) if pooled else ("hasty", "chain")
         self._values: dict[str, sql.Value] = {
@@ -103,6 +105,10 @@ class Messages:
         if self._headers.lock_timeout_ms is None:
             self._values["lock_timeout_ms"] = limit_ms
 
+    def forget_first(self) -> None:
+        """Have the file find nothing prepared, whoever did that; not where the session isn't ours alone."""
+        self._forgets_first = self._keeps
+
     def whole(
         self, text: str, *, ends_nothing: bool, durable: bool, locks: str = "", after: str | None = None
     ) -> tuple[str, int]:
@@ -115,7 +121,8 @@ class Messages:
         lower = text.lower()
         # On a direct connection it takes a look at pg_locks, which most files can do without.
         unlocks = self._always_unlocks or "advisory" in lower
-        if self._prepared.is_there and ends_nothing and not any(word in lower for word in _PREPARES):
+        is_there = self._prepared.is_there and not self._forgets_first
+        if is_there and ends_nothing and not any(word in lower for word in _PREPARES):
             head = self._head((*self._begin, "prepared_record"), locks, after)
             tail = self._tail(("prepared_finish", "clean"), unlocks=unlocks, durable=durable)
         else:
@@ -150,7 +157,7 @@ class Messages:
     @property
     def _own_forgotten(self) -> tuple[str, ...]:
         """What has the file find nothing of ours prepared."""
-        return ("forget",) if self._prepared.is_there else ()
+        return ("forget",) if self._prepared.is_there or self._forgets_first else ()
 
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""

@@ -195,6 +195,31 @@ def test_what_we_prepare_ourselves_is_in_no_files_way(database, migrations, text
     assert fetch(database, "select count(*), sum(id) from t") == [(9, sum(range(3, 13)) - 6)]
 
 
+@pytest.mark.parametrize(
+    "file", ["select leaves();", f"select leaves();\n{COPIED}"], ids=["whole", "in parts"]
+)
+def test_what_a_function_leaves_prepared_is_in_no_files_way(database, migrations, file):
+    leaves = "create function leaves() returns void language plpgsql as $$ begin execute 'pre' || 'pare p as select 1'; end $$;"
+    around = {f"_{number}_x": "insert into t values (1);" for number in (2, 4, 6, 8)}
+    directory = migrations(
+        _1_a=f"create table t (id int);{leaves}", _3_b=file, _5_c=file, _7_d=file, **around
+    )
+
+    done = run_migrator(database, directory)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_statement_that_is_prepared_twice_is_refused_in_postgres_own_words(database, migrations):
+    directory = migrations(_1_a="create table t ();", _2_b="prepare p as select 1; prepare p as select 2;")
+
+    done = run_migrator(database, directory)
+
+    assert done.returncode == 1
+    assert 'prepared statement \\"p\\" already exists (42P05)' in done.stderr
+    assert "pgbouncer" not in done.stderr
+
+
 def test_a_file_that_looks_finds_nothing_of_ours_prepared(database, migrations):
     looks = "create table seen as select count(*)::int as n from pg_prepared_statements;"
     directory = migrations(_1_a="create table a ();", _2_b="create table b ();", _3_c=looks)
