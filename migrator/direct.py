@@ -33,6 +33,8 @@ _SESSION = {
     "statement_timeout": "0",
     "lock_timeout": "0",
 }
+# The first version with transaction_timeout. No startup parameter: an older one would refuse it.
+_LIMITS_TRANSACTIONS = 17
 # How long the server may take to confirm a rollback, in seconds.
 _ROLLBACK_S = 3.0
 _CLOSE_S = 1.0
@@ -58,6 +60,7 @@ class DirectTransport:
         self._connection = connection
         self._dsn = dsn
         self.pooled = pooled
+        self.limits_transactions: bool = connection.get_server_version().major >= _LIMITS_TRANSACTIONS
         self.session_pid: int = connection.get_server_pid()
         self.ended = Ended.UNKNOWN
         self._ahead: deque[Sent] = deque()

@@ -50,12 +50,14 @@ class Messages:
         lock_key: int,
         pooled: bool,
         local_settings: Mapping[str, str],
+        limits_transactions: bool = False,
         prepared: Prepared | None = None,
     ) -> None:
         """Write to our tables in `schema`; `pooled` if a transaction pooler gets the session afterwards.
 
         `headers` are what the file asks for, `meaning` what it means; `local_settings` are set for its own
         transaction. `lock_key` is our own advisory lock's. `prepared` is of the session; None: keep nothing.
+        For `limits_transactions` see Transport.
         """
         self._schema = schema
         # pg_stat_activity shows the first 1,024 bytes, which are mostly ours.
@@ -63,7 +65,8 @@ class Messages:
         self._headers = headers
         lock_timeout_ms = headers.lock_timeout_ms
         self._local_settings = local_settings
-        self._begin = ("begin", "begin_pooled") if pooled else ("begin",)
+        self._unlimited = ("unlimited",) if limits_transactions else ()
+        self._begin = ("begin", *self._unlimited, *(("begin_pooled",) if pooled else ()))
         self._unlock = "clean_pooled" if pooled else "unlock"
         self._always_unlocks = pooled
         self._keeps = prepared is not None and not pooled
@@ -162,7 +165,7 @@ class Messages:
     def first_step(self) -> str:
         """Put a file on record that will run statement by statement."""
         # The session's limit isn't lifted where a pooler ignores our startup parameters.
-        pieces = [*self._own_forgotten, "begin", "fence", "record_steps", "commit", "session"]
+        pieces = [*self._own_forgotten, *self._begin, "fence", "record_steps", "commit", "session"]
         if self._headers.role is not None:
             pieces.append("session_role")
         return self._joined(*pieces)
@@ -177,7 +180,7 @@ class Messages:
 
     def begin_step(self, locks: str = "") -> str:
         """What goes before such a statement that can't be in one message with it; `locks`: see `whole`."""
-        return self._label + self._joined("begin", "fence") + self._locking(locks) + self._timeout()
+        return self._label + self._joined(*self._begin, "fence") + self._locking(locks) + self._timeout()
 
     def end_step(self, *, done: int, finished: bool) -> str:
         """What goes after it then."""
@@ -185,15 +188,17 @@ class Messages:
 
     def limit(self, limit_ms: int | None) -> str:
         """How long a statement outside of a transaction may wait for a lock; None: as long as one within."""
-        return f"set lock_timeout = {self._values['lock_timeout_ms'] if limit_ms is None else limit_ms}"
+        limited = self._values["lock_timeout_ms"] if limit_ms is None else limit_ms
+        unlimited = "; set transaction_timeout = 0" if self._unlimited else ""
+        return f"set lock_timeout = {limited}{unlimited}"
 
     def announce(self, *, done: int) -> str:
         """That the next statement, which can't run in a transaction, is about to be sent: if we may."""
-        return self._joined("begin", "fence") + self._progress(done, in_doubt=True)
+        return self._joined(*self._begin, "fence") + self._progress(done, in_doubt=True)
 
     def settle(self, *, done: int, finished: bool) -> str:
         """What became of it: done, or refused by the server."""
-        return self._joined("begin") + self._progress(done, finished=finished)
+        return self._joined(*self._begin) + self._progress(done, finished=finished)
 
     def clean(self) -> str:
         """Leave nothing of the file in the session."""

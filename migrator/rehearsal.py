@@ -129,6 +129,8 @@ class Rehearsal:
         known = [(migration, await self._look_at(migration)) for migration in pending]
         async with self._open_store() as other:
             await self._store.transport.execute(_piece("begin"))
+            if self._store.transport.limits_transactions:
+                await self._store.transport.execute(_piece("unlimited"))
             (row,) = await self._store.rows("rehearsal.sql", "pid", "begin a dry run")
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -208,6 +210,8 @@ class Rehearsal:
     async def _watch(self, other: Store, pid: int, trying: asyncio.Task[None]) -> None:
         """End the dry run as soon as somebody waits for it."""
         watch = _piece("watch", pid=pid)
+        if other.transport.limits_transactions:
+            watch = _piece("unlimited") + watch
         try:
             while True:
                 await other.transport.execute(watch)

@@ -43,6 +43,7 @@ class RestTransport:
     # Nothing of a session can be relied on, and there is none to be lost.
     pooled = True
     by_call = True
+    limits_transactions = False  # not ours to lift, nor is what PostgREST sets
     session_pid = 0
 
     def __init__(self, endpoint: Endpoint, client: HttpClient) -> None:

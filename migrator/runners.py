@@ -174,6 +174,7 @@ class SqlRunner:
             lock_key=self._store.lock_key,
             pooled=transport.pooled,
             local_settings=transport.local_settings,
+            limits_transactions=transport.limits_transactions,
             prepared=self._prepared if self._keeps else None,
         )
         if isinstance(understood, Parts) or understood.steps:

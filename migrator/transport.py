@@ -61,6 +61,8 @@ class Transport(Protocol):
     pooled: bool
     # Each transaction is one call of a function: no statement begins or ends one, nor sets a role.
     by_call: bool
+    # The server knows transaction_timeout, with which a role may end sessions at work.
+    limits_transactions: bool
     # The server process that the log-in named. A pooler names one that isn't the one who answers.
     session_pid: int
     # What became of the transaction of the last `execute` or `copy`, if that was cancelled.

@@ -7,6 +7,9 @@ set local statement_timeout = 0;
 set local lock_timeout = :lock_timeout_ms;
 set local idle_in_transaction_session_timeout = '60s';
 
+-- unlimited(): as that, where there is such a limit: it would end the session (PostgreSQL 17).
+set local transaction_timeout = 0;
+
 -- begin_pooled(): notice that the pooler has dropped us, for this transaction; a direct session has it set. Where
 -- the server can't (before PostgreSQL 14, not on every system), it works on to the end. What an earlier client
 -- of the pooler has left in this session, a search_path or temporary tables, would say what the file's names mean.

@@ -4,6 +4,9 @@
 begin;
 set local idle_in_transaction_session_timeout = '60s';
 
+-- unlimited(): as in apply.sql.
+set local transaction_timeout = 0;
+
 -- pid(): which session of the server it is in.
 select pg_backend_pid() as pid;
 

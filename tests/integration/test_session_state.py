@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.pooler import running_pooler
-from tests.support.postgres import fetch
+from tests.support.postgres import fetch, new_database, newest, private_server
 from tests.support.processes import run_migrator
 
 COPIED = "copy public.t from stdin;\n1\n\\.\n"
@@ -117,6 +117,43 @@ def test_a_timeout_that_role_or_database_have_does_not_cut_a_migration_short(
         done = run_migrator(database, directory)
     finally:
         fetch(postgres.url, f"alter {whose} {name} reset statement_timeout; select 1")
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def newest_postgres():
+    with private_server(programs=newest()) as server:
+        yield server
+
+
+@pytest.mark.parametrize("command", ["up", "up --dry-run"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "create table t (); select pg_sleep(0.5);",
+        "create table t (id int);\nselect pg_sleep(0.5);\ncopy t from stdin;\n1\n\\.\n",
+        "create table t (id int); vacuum t; select pg_sleep(0.5);",
+        "-- migrator: no-transaction\ncreate table t ();\ndo $$ begin perform pg_sleep(0.5); end $$;",
+    ],
+    ids=["one message", "in parts", "in steps", "alone"],
+)
+def test_a_limit_of_the_role_to_its_transactions_does_not_end_a_migration(
+    newest_postgres, migrations, text, command
+):
+    with new_database(newest_postgres) as url:
+        limited = f"alter database {url.rsplit('/', 1)[1]} set transaction_timeout = '200ms'; select 1"
+        fetch(url, limited)
+        done = run_migrator(url, migrations(_1_a=text), *command.split())
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_nor_one_through_a_pooler(newest_postgres, migrations):
+    with new_database(newest_postgres) as url, running_pooler(newest_postgres) as pooler:
+        name = url.rsplit("/", 1)[1]
+        fetch(url, f"alter database {name} set transaction_timeout = '200ms'; select 1")
+        done = run_migrator(f"{pooler}/{name}", migrations(_1_a="select pg_sleep(0.5);"))
 
     assert done.returncode == 0, done.stderr
 

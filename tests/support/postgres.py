@@ -38,6 +38,7 @@ class Server:
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     options: dict[str, str] = field(default_factory=dict)
+    programs: Path | None = None
 
     def database_url(self, name: str) -> str:
         head, _, query = self.url.partition("?")
@@ -51,7 +52,8 @@ class Server:
     def start(self) -> None:
         assert self.directory is not None
         options = {**OPTIONS, "listen_addresses": "127.0.0.1", "port": str(self.port), **self.options}
-        command = [sys.executable, "-m", "migrator.embedded", str(self.directory), str(binaries())]
+        command = [sys.executable, "-m", "migrator.embedded", str(self.directory)]
+        command.append(str(self.programs or binaries()))
         command += [f"{name}={value}" for name, value in options.items()]
         self.process = subprocess.Popen(command)
         wait_until(lambda: answers(self.url), what="the test server's answer")
@@ -61,6 +63,11 @@ def binaries() -> Path:
     """Postgres of this machine, or else the wheel's."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else embedded.find_binaries()
+
+
+def newest() -> Path:
+    """The latest Postgres in the wheel."""
+    return max(embedded.find_binaries().parents[1].glob("pginstall[0-9]*")) / "bin"
 
 
 def free_port() -> int:
@@ -136,7 +143,7 @@ def running_server() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def private_server(**options: str) -> Iterator[Server]:
+def private_server(*, programs: Path | None = None, **options: str) -> Iterator[Server]:
     """A server of one test's own, which may be killed, and doesn't say what is wrong with others."""
     directory = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))
     port = free_port()
@@ -145,6 +152,7 @@ def private_server(**options: str) -> Iterator[Server]:
         directory=directory,
         port=port,
         options={"log_min_messages": "panic", "log_min_error_statement": "panic", **options},
+        programs=programs,
     )
     server.start()
     try:
