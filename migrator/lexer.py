@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 
 from msgspec import Struct
@@ -147,6 +147,15 @@ class Lexer:
 
         As psql reads it: up to a line that is nothing but `\.`, or the end of the file.
         """
+        reading = self.data_by_turns()
+        while True:
+            try:
+                next(reading)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # the generator's own type says it
+
+    def data_by_turns(self) -> Generator[None, None, Data | None]:
+        """As `data`, for those who have other things to do: yields now and then. It may be of gigabytes."""
         while self._window.find(b"\n", self._index) < 0 and self._grow():
             pass
         rest = _REST_OF_LINE.match(self._window, self._index)
@@ -161,6 +170,7 @@ class Lexer:
                 return Data(begin=begin, end=self._base + found.start(), after=self.here())
             # Whole lines are passed; a last one that the window cuts through isn't.
             self._index = max(self._index, self._window.rfind(b"\n", self._index) + 1)
+            yield
             if not self._grow() and not _END_OF_DATA.search(self._window, self._index):
                 self._index = len(self._window)
                 return Data(begin=begin, end=self._base + self._index, after=self.here())

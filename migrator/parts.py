@@ -10,6 +10,7 @@ import asyncio
 import codecs
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -173,10 +174,12 @@ async def cut(file: BinaryIO, filename: str) -> Parts:
     return cutting.result()
 
 
+@cache  # it is asked for twice, and the second time under the lease, which wants its heartbeat
 def total(migration: Migration) -> int:
     """How many statements of a file are sent one by one; 0: none, they share a transaction.
 
-    For those who want to know no more of it, and have no lease.
+    For those who want to know no more of it. Of a file of gigabytes it takes seconds, in which nothing else
+    gets its turn.
 
     Raises:
         PlanError: It can't be applied.
@@ -217,7 +220,7 @@ class _Cutting:
         self._standard_strings = self._lexer.standard_strings
 
     def run(self) -> Iterator[None]:
-        """Yields after each part."""
+        """Yields now and then."""
         for found in self._lexer:
             if found.kind == "meta":
                 raise self._refused(
@@ -227,7 +230,7 @@ class _Cutting:
             if found.kind == "skipped":
                 self._blanks.append((found.begin, found.end))
             else:
-                self._take(found)
+                yield from self._take(found)
             if found.end - self._begin.offset >= _PART_BYTES:
                 self._finish_part(found.end)
                 yield
@@ -248,7 +251,7 @@ class _Cutting:
             alone=tuple(self._alone),
         )
 
-    def _take(self, found: Cut) -> None:
+    def _take(self, found: Cut) -> Iterator[None]:
         statement = Statement(text=found.text.decode("utf-8", "replace").rstrip(), offset=found.begin)
         kind = statements.kind(statement)
         self._count += 1
@@ -266,7 +269,7 @@ class _Cutting:
         if way is not Way.IN_TRANSACTION:
             self._take_alone(found, statement, way)
         elif kind == "copy":
-            self._take_copy(found, statements.copied_table(statement))
+            yield from self._take_copy(found, statements.copied_table(statement))
         elif kind in statements.BLANKED:
             self._blanks.append((found.begin, found.begin + len(found.text)))
         else:
@@ -290,10 +293,10 @@ class _Cutting:
         self._held = 1
         self._finish_part(found.end, way)
 
-    def _take_copy(self, found: Cut, table: str) -> None:
+    def _take_copy(self, found: Cut, table: str) -> Iterator[None]:
         self._finish_part(found.begin)
         begin = self._begin
-        data = self._lexer.data()
+        data = yield from self._lexer.data_by_turns()
         if data is None:
             raise self._refused(
                 begin, "the data of this COPY begins on the next line; move what follows it here"

@@ -246,7 +246,7 @@ class SqlRunner:
         try:
             await passage.through(sending, wanted, waits_for_rows=not (wanted or cut.runs_code))
         except DatabaseError as error:
-            raise sending.failed(error) from error
+            raise await sending.failed(error) from error
 
     async def _clean_session(self, messages: Messages) -> None:
         """What the file set for its session must not reach the next one."""

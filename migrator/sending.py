@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import islice
 
-from migrator import failure, statements
+from migrator import errors, failure, statements
 from migrator import migration as files
-from migrator.errors import MigratorError, PlanError
+from migrator.errors import MigrationFailed, MigratorError, PlanError
 from migrator.failure import Located
 from migrator.lexer import Data
 from migrator.messages import Messages
 from migrator.migration import Migration
 from migrator.parts import Copy, Part, Parts, Reading, Text
-from migrator.transport import DatabaseError, Transport
+from migrator.transport import DatabaseError, Ended, Transport
+
+_CHUNK_BYTES = 64 * 1024
 
 
 class Sending:
@@ -68,13 +71,13 @@ class Sending:
                 await self._transport.copy(label + self._text, data)
         self._part, self._text = None, ""
         if reading.digest() != self._cut.digest:
-            raise PlanError(
-                f"cannot apply {self._migration.filename}: it was edited while we were sending it; "
-                "start again"
-            )
+            raise self._edited()
 
-    def failed(self, error: DatabaseError) -> MigratorError:
+    async def failed(self, error: DatabaseError) -> MigratorError:
         """What to say of a refusal of what was sent last."""
+        is_of_file = errors.from_sqlstate(error.sqlstate) is MigrationFailed
+        if is_of_file and error.ended is Ended.ROLLED_BACK and await self._is_edited():
+            return self._edited()
         untouched = self._part is not None and self._part is self._cut.parts[0]
         state = failure.state_of(error, understood=self._cut.understood, untouched=untouched)
         start = len(self._messages.label)
@@ -94,6 +97,19 @@ class Sending:
                 else:
                     located = located_line(self._migration, data, line)
         return failure.failure(self._migration, error, located, state)
+
+    async def _is_edited(self) -> bool:
+        """Whether the server may have met something that is neither the old file nor the new one."""
+        with files.open_file(self._migration.path) as file:
+            reading = Reading(file)
+            for _ in iter(lambda: reading.read(_CHUNK_BYTES), b""):
+                await asyncio.sleep(0)  # the lease wants its heartbeat
+            return reading.digest() != self._cut.digest
+
+    def _edited(self) -> PlanError:
+        return PlanError(
+            f"cannot apply {self._migration.filename}: it was edited while we were sending it; start again"
+        )
 
     def _role_refused(self, error: DatabaseError) -> Located | None:
         return failure.role_refused(error, self._head, self._cut.headers)

@@ -80,7 +80,7 @@ def parse(path: AnyPath, go_on: Callable[[], bool] = lambda: True) -> Parsed:
     """
     parsed = Parsed(path=Path(path))
     if files.size_bytes(path) > WHOLE_BYTES:
-        found = _cut_large(parsed)
+        found = _cut_large(parsed, go_on)
     else:
         parsed.text = files.read_text(path)
         _take_headers(parsed, parsed.text)
@@ -191,7 +191,7 @@ def _lexed(text: str) -> Iterator[Statement]:
                 lexer.data()
 
 
-def _cut_large(parsed: Parsed) -> Iterator[tuple[Statement, int, int]]:
+def _cut_large(parsed: Parsed, go_on: Callable[[], bool]) -> Iterator[tuple[Statement, int, int]]:
     with files.open_file(parsed.path) as file, files.open_file(parsed.path) as counted:
         head = file.read(WHOLE_BYTES).decode("utf-8", "ignore")
         _take_headers(parsed, head[: head.find("\n\n")] if head.startswith("--") else "")
@@ -209,5 +209,6 @@ def _cut_large(parsed: Parsed) -> Iterator[tuple[Statement, int, int]]:
                 done += len(passed)
             if one.kind == "statement":
                 yield Statement(text=one.text.decode("utf-8", "replace").rstrip(), offset=-1), line, column
-                if _COPY.match(one.text):
-                    lexer.data()
+                if _COPY.match(one.text) and not all(go_on() for _ in lexer.data_by_turns()):
+                    parsed.whole = False
+                    return

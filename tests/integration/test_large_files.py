@@ -117,8 +117,13 @@ def test_a_large_file_may_hold_no_statement_at_all(database, migrations):
 
 @pytest.mark.parametrize(
     "edit",
-    [lambda text: text.replace("one", "two"), lambda text: text[:9999]],
-    ids=["elsewhere", "cut short"],
+    [
+        lambda text: text.replace("one", "two"),
+        lambda text: text[:9999],
+        lambda text: text.replace("1\tx", "one\tx"),
+        lambda text: text.replace("create table t ", "create table longer "),
+    ],
+    ids=["elsewhere", "cut short", "to something that the server refuses", "before the data"],
 )
 def test_a_file_that_is_edited_while_it_is_sent_is_rolled_back(database, migrations, edit):
     rows = "1\tx\n" * 100_000

@@ -1,5 +1,6 @@
 """Files that are more than one message: of which parts they consist, and how they run."""
 
+import asyncio
 import io
 
 import pytest
@@ -98,3 +99,19 @@ async def test_what_means_something_else_outside_of_a_transaction_is_refused_by_
 )
 def test_how_many_statements_are_sent_one_by_one_is_known_of_every_file(tmp_path, text, total):
     assert parts.total(migration_of(tmp_path, "1_a.sql", text)) == total
+
+
+async def test_others_get_their_turns_while_the_data_of_a_copy_is_read():
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count(), name="another")
+    await cut(COPY.replace("1\n", "1\n" * 2 * 1024 * 1024))
+    counting.cancel()
+
+    assert turns > 10
