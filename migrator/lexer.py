@@ -44,8 +44,12 @@ _ESCAPED = rb"'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'(?!')"
 
 
 _BLANKS = re.compile(rb"(?:\s+|--[^\n\r]*)*")
-_ROUTINE = re.compile(rb"create\s+(?:or\s+replace\s+)?(?:function|procedure)\b", re.IGNORECASE)
-_BODY_WORD = re.compile(rb"\b(begin|case|end)\b", re.IGNORECASE)
+_BLANK = rb"(?:\s|--[^\n\r]*[\n\r]|/\*(?:[^*]|\*(?!/))*\*/)+"
+_ROUTINE = re.compile(
+    rb"create" + _BLANK + rb"(?:or" + _BLANK + rb"replace" + _BLANK + rb")?(?:function|procedure)\b",
+    re.IGNORECASE,
+)
+_BODY_WORD = re.compile(rb"(?<![\w\x80-\xff])(begin|case|end)(?![\w\x80-\xff])", re.IGNORECASE)
 _RESTRICT = re.compile(rb"\\(?:un)?restrict[ \t]+\w+[ \t]*\r?(?:\n|\Z)")
 _END_OF_DATA = re.compile(rb"^\\\.\r?(?:\n|\Z)", re.MULTILINE)
 _REST_OF_LINE = re.compile(rb"(?:[ \t\r\f\v]|/\*(?:[^*\n]|\*(?!/))*\*/)*(?:--[^\n]*)?(?:\n|\Z)")

@@ -59,7 +59,7 @@ class Script(Struct, frozen=True, kw_only=True):
 
 # Where none of these occurs, there is nothing but plain statements in the file.
 _WORTH_A_LOOK = re.compile(
-    r"\b(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex|concurrently|system|database"
+    r"\b(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex|discard|concurrently|system|database"
     r"|tablespace|subscription|lock_timeout|idle_in_transaction_session_timeout)\b|\bstdin\b|^\s*\\",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -161,6 +161,13 @@ def refuse_torn(specials: Sequence[Special], total: int, filename: str, *, in_st
     def refused(special: Special, why: str) -> PlanError:
         return PlanError(f"cannot apply {filename}: {special.where}: {special.shown!r} {why}")
 
+    for special in specials:
+        if special.kind == "discard":
+            raise refused(
+                special,
+                "would give up the migration lock, which belongs to the session; remove it: what a file "
+                "leaves in its session is gone after it",
+            )
     controls = [one for one in specials if one.kind in ("begin", "commit", "transaction", "local")]
     if in_steps:
         for special in controls:

@@ -53,7 +53,7 @@ class Index(Struct, frozen=True, kw_only=True):
 
 # Statements that begin otherwise are never special; the parser decides about the rest.
 _CANDIDATE = re.compile(
-    r"(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex)\b"
+    r"(begin|start|commit|end|rollback|abort|prepare|vacuum|cluster|reindex|discard)\b"
     r"|(create|drop|alter)\b(?=.*\b(concurrently|system|database|tablespace|subscription)\b)"
     r"|copy\b(?=.*\bstdin\b)"
     r"|(re)?set\b(?=.*\b(local|lock_timeout|idle_in_transaction_session_timeout|standard_conforming_strings)\b)",
@@ -65,7 +65,14 @@ _LASTS = re.compile(
     r"|select\s+(pg_catalog\s*\.\s*)?set_config\s*\([^;()]*,\s*'?(false|f|off|no|0)'?\s*\)\Z",
     re.IGNORECASE,
 )
-_DOUBTFUL = frozenset({None, "CallStmt", "DoStmt", "ReindexStmt", "ClusterStmt"})
+_DOUBTFUL = frozenset({None, "CallStmt", "DoStmt", "ReindexStmt", "ClusterStmt", "AlterSubscriptionStmt"})
+# These look at the publisher, unless they are told not to.
+_REFRESHES = frozenset(
+    {
+        f"ALTER_SUBSCRIPTION_{what}"
+        for what in ("REFRESH", *(f"{one}_PUBLICATION" for one in ("SET", "ADD", "DROP")))
+    }
+)
 _NEVER_DOUBTFUL = re.compile(r"(insert|update|delete|select|with|grant|revoke|comment)\b", re.IGNORECASE)
 
 # Kinds of statements that aren't sent: the file's transaction and the time that it waits for locks are ours.
@@ -178,7 +185,8 @@ def kind(statement: Statement) -> str:
     `begin`, `commit`, `transaction` (other control of it), `alone` (can't run in one), `concurrent` (nor
     this, but it waits in nobody's way), `local` (its effect ends with the file's own transaction),
     `limit` (of how long it may stand in the way), `strings_on` and `strings_off`
-    (standard_conforming_strings), `copy` (from stdin), `unknown` (the parser doesn't know it), `plain`.
+    (standard_conforming_strings), `copy` (from stdin), `discard` (everything of the session), `unknown` (the
+    parser doesn't know it), `plain`.
     """
     if not _CANDIDATE.match(statement.text):
         return "plain"
@@ -218,6 +226,13 @@ def kind(statement: Statement) -> str:
             if "concurrently" in options:
                 return "concurrent"
             return "alone" if whole else "plain"
+        case "DiscardStmt":
+            return "discard" if node.get("target") == "DISCARD_ALL" else "plain"
+        case "AlterDatabaseStmt":
+            return "alone" if "tablespace" in _options(node) else "plain"
+        case "AlterSubscriptionStmt":
+            refreshes = node.get("kind") in _REFRESHES and "refresh" not in _options(node)
+            return "alone" if refreshes else "plain"
         case "ClusterStmt":
             return "plain" if node.get("relation") else "alone"
         case (
@@ -236,6 +251,10 @@ def kind(statement: Statement) -> str:
             return "concurrent" if any(one.get("concurrent") for one in detached) else "plain"
         case _:
             return "plain"
+
+
+def _options(node: dict[str, Any]) -> list[str]:
+    return [str(option.get("DefElem", {}).get("defname")) for option in node.get("options", [])]
 
 
 def copied_table(statement: Statement) -> str:

@@ -25,18 +25,22 @@ $check$;
 
 -- fence(name, token, holder): as long as this transaction lives, nobody can take the lease over. For files that
 -- run statement by statement: an earlier one may have set a role that can't read our tables and that the next
--- one is to run under.
+-- one is to run under. Names are told apart as in `finish`.
 do $fence$
 declare
-  role_before text := current_setting('role');
+  role_before text := pg_catalog.current_setting('role');
+  session_before text := pg_catalog.current_setting('session_authorization');
 begin
-  perform set_config('role', 'none', true);
+  set local session authorization default;
+  set local role none;
   perform 1 from {schema}.migration_locks
-    where name = :name and token = :token and holder = :holder for key share;
+    where name operator(pg_catalog.=) :name and token operator(pg_catalog.=) :token
+      and holder operator(pg_catalog.=) :holder for key share;
   if not found then
     raise exception 'the migration lock was lost' using errcode = 'MG001';
   end if;
-  perform set_config('role', role_before, true);
+  perform pg_catalog.set_config('session_authorization', session_before, true);
+  perform pg_catalog.set_config('role', role_before, true);
 end
 $fence$;
 
@@ -184,6 +188,7 @@ insert into {schema}.migration_history (filename, version, name, checksum, execu
 
 -- progress(version, token, done, finished, in_doubt): how far such a file is. In doubt: the next statement
 -- has been sent, and can't share a transaction with the word that it is done.
+set local session authorization default;
 set local role none;
 do $progress$
 begin
@@ -191,8 +196,9 @@ begin
      set statements_done = :done,
          finished = :finished,
          in_doubt = :in_doubt,
-         duration_ms = extract(epoch from clock_timestamp() - executed_at) * 1000
-   where version = :version and token = :token;
+         duration_ms = pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() operator(pg_catalog.-) executed_at)
+           operator(pg_catalog.*) 1000
+   where version operator(pg_catalog.=) :version and token operator(pg_catalog.=) :token;
   if not found then
     raise exception 'the row in migration_history was deleted while the file was running'
       using errcode = 'MG003';

@@ -90,6 +90,20 @@ def indexes(url):
             6,
             id="a new enum value, used at once",
         ),
+        pytest.param(
+            f"{TABLE}grant all on t to pg_monitor;{INDEX}set session authorization pg_monitor;"
+            "insert into t values (1, current_user); set role pg_read_all_stats; set role none;\n" + ROW
+            + "reset session authorization; vacuum t; insert into t values (2, session_user);",
+            11,
+            id="as somebody else",
+        ),
+        pytest.param(
+            "create function never(text, text) returns bool language sql as 'select false';\n"
+            "create operator public.= (leftarg = text, rightarg = text, function = never);\n"
+            f"set search_path = public, pg_catalog;\n{TABLE}{INDEX}{ROW}",
+            6,
+            id="an operator of its own before ours",
+        ),
         pytest.param(TABLE + inserts(20_000) + INDEX + inserts(20_010, 20_000), 20_012, id="a megabyte"),
         pytest.param(
             TABLE

@@ -56,6 +56,16 @@ CASES = [
         id="BEGIN ATOMIC",
     ),
     pytest.param(
+        "create /* a */ or -- b\n replace/**/function f() returns int begin atomic select 1; end; 3",
+        ["create /* a */ or -- b\n replace/**/function f() returns int begin atomic select 1; end", "3"],
+        id="comments before BEGIN ATOMIC",
+    ),
+    pytest.param(
+        "create function f() returns int begin atomic select a from endé; select 1 as ende; end; 3",
+        ["create function f() returns int begin atomic select a from endé; select 1 as ende; end", "3"],
+        id="names that begin like END",
+    ),
+    pytest.param(
         "create function f() returns int language sql as 'begin'; begin; end;",
         ["create function f() returns int language sql as 'begin'", "begin", "end"],
         id="a body in quotes, and BEGIN as a statement",

@@ -75,6 +75,7 @@ async def test_what_cannot_run_in_a_transaction_is_named():
         (f"begin; {COPY}commit; {INDEX}", "line 1, column 1: 'begin' in a file with statements that can't run in"),
         (f"{COPY}{INDEX}\n rollback;", "line 5, column 2: 'rollback' in a file with statements that can't run in"),
         (f"-- migrator: no-transaction\n{COPY}start transaction;", "line 5, column 1: 'start transaction' in a file"),
+        (f"{COPY}discard all;", "line 4, column 1: 'discard all' would give up the migration lock"),
         (f"{COPY}vacuum; \\i x\n", "line 4, column 9: \\i is a command of psql"),
     ],
 )  # fmt: skip

@@ -46,6 +46,10 @@ def steps(text):
         pytest.param("alter system_settings set x = 1;", id="words that only begin alike"),
         pytest.param("alter database d set timezone = 'UTC';", id="ALTER DATABASE ... SET"),
         pytest.param("prepare p as select 1; execute p; deallocate p;", id="PREPARE"),
+        pytest.param("discard temp; discard plans; discard sequences;", id="DISCARD of something"),
+        pytest.param("alter subscription s disable;", id="ALTER SUBSCRIPTION ... DISABLE"),
+        pytest.param("alter subscription s set publication p with (refresh = off);", id="without a refresh"),
+        pytest.param("alter database d connection limit 3;", id="ALTER DATABASE ... CONNECTION LIMIT"),
         pytest.param("comment on database d is 'vacuum';", id="COMMENT ON DATABASE"),
         pytest.param("alter type t add value 'commit';", id="ALTER TYPE ADD VALUE"),
     ],
@@ -78,6 +82,9 @@ def test_such_a_file_runs_whole_in_one_transaction(text):
         "create tablespace t location '/x';",
         "alter table p detach partition q concurrently;",
         "drop subscription s;",
+        "alter subscription s refresh publication;",
+        "alter subscription s add publication p;",
+        "alter database d set tablespace t;",
     ],
 )
 def test_such_a_statement_runs_on_its_own(text):
@@ -124,6 +131,14 @@ def test_begin_and_commit_in_pairs_are_blanked_out(text):
         pytest.param("create table a ();\nbegin;\n", "last BEGIN has no COMMIT", id="no COMMIT"),
         pytest.param("select 1;\n  commit;", "line 2, column 3: 'commit' would end", id="no BEGIN"),
         pytest.param("begin; begin; commit;", "line 1, column 8: 'begin'", id="BEGIN twice"),
+        pytest.param(
+            "select 1;\ndiscard all;", "line 2, column 1: 'discard all' would give up", id="DISCARD ALL"
+        ),
+        pytest.param(
+            "vacuum;\nDISCARD ALL;",
+            "line 2, column 1: 'DISCARD ALL' would give up",
+            id="DISCARD ALL in steps",
+        ),
         pytest.param("begin;\nrollback;", "line 2, column 1: 'rollback'", id="ROLLBACK"),
         pytest.param(
             "begin isolation level serializable; commit;", "'begin isolation", id="BEGIN with options"
