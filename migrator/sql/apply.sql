@@ -140,6 +140,7 @@ reset all;
 close all;
 unlisten *;
 discard temp;
+discard sequences;
 
 -- forget(): the statements that a file has prepared, and ours with them.
 deallocate all;

@@ -43,6 +43,7 @@ end
 $prepared$;
 unlisten *;
 discard temp;
+discard sequences;
 select pg_advisory_unlock_all();
 
 -- reload(): have the API know what there is now.

@@ -247,6 +247,24 @@ def test_what_a_function_leaves_prepared_is_in_no_files_way(database, migrations
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("ending", ["", COPIED], ids=["one message", "in parts"])
+def test_what_a_sequence_gave_last_is_for_its_file_alone(reached, database, migrations, ending):
+    last = (
+        "create function last() returns bigint language plpgsql as $$ begin return lastval();"
+        " exception when object_not_in_prerequisite_state then return null; end $$;"
+    )
+    directory = migrations(
+        _1_a=f"create table public.t (id int); create sequence s; {last}",
+        _2_b=f"select nextval('s');\ncreate table own as select lastval() as n;\n{ending}",
+        _3_c="create table seen as select last() as n;",
+    )
+
+    done = run_migrator(reached, directory)
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, "select own.n, seen.n from own, seen") == [(1, None)]
+
+
 def test_a_statement_that_is_prepared_twice_is_refused_in_postgres_own_words(database, migrations):
     directory = migrations(_1_a="create table t ();", _2_b="prepare p as select 1; prepare p as select 2;")
 
