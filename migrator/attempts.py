@@ -227,6 +227,9 @@ class Alone:
         if table and self._in_doubt:
             # Its name may be one that the server made up.
             await self._drop(before, "left INVALID by an earlier try")
+        # The earlier try may have made it, and the server would give this one another name.
+        nameless = self._in_doubt and statements.is_nameless_index(self._statement)
+        there = await self._store.valid_indexes(table) if table and nameless else {}
         # CONCURRENTLY waits in nobody's way, and a timeout would leave it broken, also one that the file asks
         # for. VACUUM FULL and its kind do stand in the way while they wait.
         await execute(self._messages.limit(0 if self._way is Way.CONCURRENT else None))
@@ -241,6 +244,8 @@ class Alone:
                     await self._drop_new(table, before)
                 await execute(self._messages.settle(done=self._done, finished=False))
                 raise
+        if table and there:
+            await self._drop_second(table, there)
 
     async def _is_done_already(self) -> bool:
         """Clear the way for a CREATE INDEX CONCURRENTLY; True if an earlier run had finished it."""
@@ -261,6 +266,12 @@ class Alone:
             await self._drop([name for name in after if name not in before], "left INVALID by its failure")
         except (DatabaseError, MigrationFailed) as error:
             self._log.warning("index.undropped", reason=str(error))
+
+    async def _drop_second(self, table: str, there: dict[str, str]) -> None:
+        """An index that is the same as one that was there."""
+        made = await self._store.valid_indexes(table)
+        second = [name for name in made.keys() - there.keys() if made[name] in there.values()]
+        await self._drop(second, "the same as one that an earlier try has made")
 
     async def _drop(self, names: list[str], reason: str) -> None:
         """What a broken CONCURRENTLY leaves: of no use, in the way of the next try, and costly."""

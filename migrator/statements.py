@@ -132,6 +132,12 @@ def index_of(statement: Statement) -> Index | None:
     return Index(schema=table.get("schemaname"), name=node["idxname"], table=wants.name_of(table))
 
 
+def is_nameless_index(statement: Statement) -> bool:
+    """Whether a CREATE INDEX leaves the name to the server."""
+    node = tree(statement).get("IndexStmt")
+    return node is not None and "idxname" not in node
+
+
 def indexed_by(statement: Statement) -> str | None:
     """The table, or the index, of which a CONCURRENTLY makes an index anew; None if it makes none."""
     match tree(statement):

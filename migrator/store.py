@@ -201,6 +201,11 @@ class Store:
         rows = await self._query("broken_indexes", "look for broken indexes", relation_name=relation)
         return [row["name"] for row in rows]
 
+    async def valid_indexes(self, table: str) -> dict[str, str]:
+        """The indexes of a table by name, each with all that it is but that name."""
+        rows = await self._query("valid_indexes", "look at the indexes", relation_name=table)
+        return {row["name"]: row["meant"] for row in rows}
+
     async def look(self, wanted: Iterable[Want]) -> tuple[Target, ...]:
         """What will be locked, and who holds it.
 

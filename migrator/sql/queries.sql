@@ -112,6 +112,15 @@ select format('%I.%I', n.nspname, c.relname) as name
                              to_regclass(:relation_name))
    and not exists (select from pg_stat_progress_create_index as p where p.index_relid = i.indexrelid);
 
+-- valid_indexes(relation_name): the indexes of a table, each with all that it is but its name.
+select format('%I.%I', n.nspname, c.relname) as name,
+       overlay(made placing '' from position(quote_ident(c.relname) in made) for length(quote_ident(c.relname))) as meant
+  from pg_index as i
+  join pg_class as c on c.oid = i.indexrelid
+  join pg_namespace as n on n.oid = c.relnamespace
+  cross join pg_get_indexdef(c.oid) as made
+ where i.indisvalid and i.indrelid = to_regclass(:relation_name);
+
 -- look(wanted): who holds what a file will ask for, in a way that it would have to wait. Each relation that it
 -- will lock is a row, or several if several hold it. It waits for nobody, and needs no right beyond seeing
 -- pg_locks; what pg_stat_activity hides from us comes as null.

@@ -173,6 +173,27 @@ def test_inserts_that_follow_each_other_share_a_transaction_and_nothing_else_doe
     assert together == [([1],), ([1, 2],), ([3],), ([4],), ([5],)]
 
 
+@pytest.mark.parametrize("made_before", [True, False], ids=["it was made", "it wasn't"])
+def test_an_index_without_a_name_in_doubt_is_not_there_twice(database, migrations, made_before):
+    nameless = "create index concurrently on t (a) where b <> ' INDEX t_a_idx ON ';\n"
+    directory = migrations(_1_a=f"{TABLE}{ROW}create index concurrently on t (b);\n{nameless}{ROW}")
+    up(database, directory)
+    # As a kill leaves it, between the end of the statement and the word of it; or before its beginning.
+    fetch(
+        database,
+        "update migrator.migration_history set finished = false, in_doubt = true, statements_done = 3; select 1",
+    )
+    if not made_before:
+        fetch(database, "drop index t_a_idx")
+
+    up(database, directory)
+
+    names = fetch(
+        database, "select indexrelid::regclass::text from pg_index where indrelid = 't'::regclass order by 1"
+    )
+    assert names == [("t_a_idx",), ("t_b_idx",)]
+
+
 def test_it_takes_no_round_trip_for_each_of_many_inserts(database, migrations):
     directory = migrations(_1_a=TABLE + inserts(20_000) + INDEX)
 
