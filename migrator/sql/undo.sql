@@ -73,6 +73,7 @@ end
 $undo$;
 
 -- undo_progress(version, token, done, finished, in_doubt): how far such a file is.
+set local session authorization default;
 set local role none;
 do $progress$
 begin
@@ -80,14 +81,15 @@ begin
      set statements_done = :done,
          finished = :finished,
          in_doubt = :in_doubt,
-         duration_ms = extract(epoch from clock_timestamp() - undone_at) * 1000
-   where version = :version and token = :token and not finished;
+         duration_ms = pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() operator(pg_catalog.-) undone_at)
+           operator(pg_catalog.*) 1000
+   where version operator(pg_catalog.=) :version and token operator(pg_catalog.=) :token and not finished;
   if not found then
     raise exception 'its row in migration_undone was deleted while the file was running'
       using errcode = 'MG003';
   end if;
   if :finished then
-    delete from {schema}.migration_history where version = :version;
+    delete from {schema}.migration_history where version operator(pg_catalog.=) :version;
   end if;
 end
 $progress$;

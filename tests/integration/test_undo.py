@@ -443,6 +443,29 @@ def test_a_down_file_that_can_not_run_in_a_transaction_goes_on_where_it_broke_of
     assert run_migrator(database, directory).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "set session authorization pg_monitor;",
+        (
+            "create function never(text, text) returns bool language sql as 'select false';"
+            "create operator public.= (leftarg = text, rightarg = text, function = never);"
+            "set search_path = public, pg_catalog;"
+        ),
+    ],
+    ids=["somebody else", "operators of its own"],
+)
+def test_what_a_down_file_in_steps_sets_does_not_keep_it_from_being_put_on_record(database, pairs, before):
+    down = f"create index concurrently i on a (id);\n{before}select 1; reset all; reset session authorization; drop table a;"
+    directory = pairs(_1_a=("create table a (id int);", down))
+    assert run_migrator(database, directory).returncode == 0
+
+    done = run_migrator(database, directory, "down")
+
+    assert done.returncode == 0, done.stderr
+    assert fetch(database, HISTORY) == []
+
+
 def test_an_edited_down_file_is_not_gone_on_with(database, pairs):
     down = "drop index concurrently a_n;\nselect 1/0;"
     directory = pairs(_1_a=("create table a (n int);\ncreate index concurrently a_n on a (n);", down))
