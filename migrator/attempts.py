@@ -19,6 +19,9 @@ from migrator.transport import DatabaseError, Ended, Transport
 # function that it calls: nothing of it shows in its text.
 _PREPARED_BY_OTHERS = frozenset({"26000", "42P05"})
 
+# With what the server refuses what is done already, by the statement's first word.
+_AS_IT_IS_TO_BE = {"drop": frozenset({"42704", "3D000"}), "create": frozenset({"42P04", "42710"})}
+
 
 class Attempt(Protocol):
     """Sends something, at each call once more from its start."""
@@ -221,7 +224,7 @@ class Alone:
         await execute(self._messages.announce(done=self._done))
         table = statements.indexed_by(self._statement) if self._way is Way.CONCURRENT else None
         # Each time: a deadlock, say, leaves an INVALID index, which IF NOT EXISTS takes for done.
-        if await self._is_done_already():
+        if await self._is_done_already() or await self._is_detached_already():
             return
         before = await self._store.broken_indexes(table) if table else []
         if table and self._in_doubt:
@@ -238,8 +241,8 @@ class Alone:
         except DatabaseError as error:
             if error.ended is Ended.UNKNOWN:
                 raise
-            gone = error.sqlstate == "42704" and self._statement.text[:4].lower() == "drop"
-            if not (self._in_doubt and gone):
+            verb = self._statement.text.split(maxsplit=1)[0].lower()
+            if not (self._in_doubt and error.sqlstate in _AS_IT_IS_TO_BE.get(verb, ())):
                 if table:
                     await self._drop_new(table, before)
                 await execute(self._messages.settle(done=self._done, finished=False))
@@ -258,6 +261,20 @@ class Alone:
             return self._in_doubt
         await self._drop([f"{identifier(schema)}.{identifier(index.name)}"], "left INVALID by an earlier try")
         return False
+
+    async def _is_detached_already(self) -> bool:
+        """Finish a DETACH PARTITION CONCURRENTLY that was broken off; True if there is no more to do."""
+        names = statements.detached_by(self._statement)
+        state = await self._store.partition_state(*names) if names else None
+        if names is None or state is None:
+            return False
+        attached, pending = state
+        if pending:
+            parent, child = names
+            finalize = f"alter table {parent} detach partition {child} finalize"
+            await self._store.transport.execute(self._messages.label + finalize)
+            return True
+        return not attached and self._in_doubt
 
     async def _drop_new(self, table: str, before: list[str]) -> None:
         """Leave nothing INVALID behind; if that fails as well, the next try does it."""

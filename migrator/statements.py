@@ -138,6 +138,20 @@ def is_nameless_index(statement: Statement) -> bool:
     return node is not None and "idxname" not in node
 
 
+def detached_by(statement: Statement) -> tuple[str, str] | None:
+    """Parent and partition of a DETACH PARTITION ... CONCURRENTLY; None if it is something else."""
+    match tree(statement):
+        case {
+            "AlterTableStmt": {
+                "relation": parent,
+                "cmds": [{"AlterTableCmd": {"def": {"PartitionCmd": {"name": child, "concurrent": True}}}}],
+            }
+        }:
+            return wants.name_of(parent), wants.name_of(child)
+        case _:
+            return None
+
+
 def indexed_by(statement: Statement) -> str | None:
     """The table, or the index, of which a CONCURRENTLY makes an index anew; None if it makes none."""
     match tree(statement):

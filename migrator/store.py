@@ -201,6 +201,13 @@ class Store:
         rows = await self._query("broken_indexes", "look for broken indexes", relation_name=relation)
         return [row["name"] for row in rows]
 
+    async def partition_state(self, parent: str, child: str) -> tuple[bool, bool] | None:
+        """Whether one is attached to the other, and is left half detached; None: one of them isn't there."""
+        rows = await self._query(
+            "partition_state", "look at the partition", parent_name=parent, child_name=child
+        )
+        return (rows[0]["attached"], rows[0]["pending"]) if rows else None
+
     async def valid_indexes(self, table: str) -> dict[str, str]:
         """The indexes of a table by name, each with all that it is but that name."""
         rows = await self._query("valid_indexes", "look at the indexes", relation_name=table)

@@ -121,6 +121,14 @@ select format('%I.%I', n.nspname, c.relname) as name,
   cross join pg_get_indexdef(c.oid) as made
  where i.indisvalid and i.indrelid = to_regclass(:relation_name);
 
+-- partition_state(parent_name, child_name): whether a table is a partition of another, and one that a broken DETACH
+-- PARTITION CONCURRENTLY has left half detached. No row: one of them isn't there.
+select i.inhrelid is not null as attached,
+       coalesce((to_jsonb(i) ->> 'inhdetachpending')::bool, false) as pending
+  from (select to_regclass(:parent_name) as parent, to_regclass(:child_name) as child) as named
+  left join pg_inherits as i on i.inhparent = named.parent and i.inhrelid = named.child
+ where named.parent is not null and named.child is not null;
+
 -- look(wanted): who holds what a file will ask for, in a way that it would have to wait. Each relation that it
 -- will lock is a row, or several if several hold it. It waits for nobody, and needs no right beyond seeing
 -- pg_locks; what pg_stat_activity hides from us comes as null.

@@ -194,6 +194,49 @@ def test_an_index_without_a_name_in_doubt_is_not_there_twice(database, migration
     assert names == [("t_a_idx",), ("t_b_idx",)]
 
 
+PARTITIONED = (
+    "create table p (a int) partition by range (a);create table q partition of p for values from (0) to (9);"
+)
+DETACH = "alter table p detach partition q concurrently;"
+IS_PENDING = "select 1 from pg_inherits where inhdetachpending"
+
+
+@pytest.mark.parametrize("statement", ["{0}", "create database {1}", "drop database {2}"])
+def test_what_an_earlier_run_did_but_could_not_record_is_taken_for_done(
+    postgres, database, migrations, statement
+):
+    with new_database(postgres) as gone:
+        made, dropped = (f"made_{database.rsplit('/', 1)[1]}", gone.rsplit("/", 1)[1])
+        text = statement.format(DETACH, made, dropped)
+        directory = migrations(_1_a=TABLE + PARTITIONED, _2_b=f"{text};insert into t values (1);")
+        up(database, directory)
+        fetch(
+            database,
+            "update migrator.migration_history set finished = false, in_doubt = true, statements_done = 0"
+            " where version = '2'; select 1",
+        )
+
+        up(database, directory)
+
+        fetch(postgres.url, f"drop database if exists {made}")
+        if dropped in text:
+            fetch(postgres.url, f"create database {dropped}")
+    assert fetch(database, "select count(*) from t") == [(2,)]
+
+
+def test_a_detachment_of_a_partition_that_was_broken_off_is_finished(database, migrations):
+    fetch(database, f"{PARTITIONED}select 1")
+    directory = migrations(_1_a=DETACH)
+    with held(database, "select * from p"):
+        running = start_migrator(database, directory)
+        wait_until(lambda: fetch(database, IS_PENDING), what="its first half")
+        kill(database, running)
+
+    up(database, directory)
+
+    assert fetch(database, "select count(*) from pg_inherits") == [(0,)]
+
+
 def test_it_takes_no_round_trip_for_each_of_many_inserts(database, migrations):
     directory = migrations(_1_a=TABLE + inserts(20_000) + INDEX)
 
