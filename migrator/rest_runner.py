@@ -32,7 +32,7 @@ _LAST_PAUSE_S = 2.0
 _CANCEL_S = 2.5
 # What the parser is asked about; no other statement is more than the file's own business.
 _CANDIDATE = re.compile(
-    r"(deallocate|discard|savepoint|release|rollback)\b|(re)?set\b(?=.*\b(role|authorization)\b)",
+    r"(deallocate|savepoint|release|rollback)\b|(re)?set\b(?=.*\b(role|authorization)\b)",
     re.IGNORECASE | re.DOTALL,
 )
 # What a function can't do, as only the server saw: a COMMIT in a procedure, a role set by set_config.
@@ -233,8 +233,6 @@ def _why_not(statement: Statement) -> str | None:
     match name:
         case "DeallocateStmt" if not node.get("name"):
             return "would take the API its own prepared statements"
-        case "DiscardStmt" if node.get("target") in ("DISCARD_ALL", None):
-            return "can't run in a function"
         case "TransactionStmt":
             return "can't run in a function"
         case "VariableSetStmt" if node.get("name") in ("role", "session_authorization"):
