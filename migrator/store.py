@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NewType
 from msgspec import Struct
 
 from migrator import errors, sql
-from migrator.errors import LeaseBusy, MigratorError, SessionGone
+from migrator.errors import ConfigError, LeaseBusy, MigratorError, SessionGone
 from migrator.plan import HistoryRow
 from migrator.transport import DatabaseError, Row, Transport
 
@@ -83,6 +83,11 @@ class Store:
             if error.sqlstate in _NO_SUCH_TABLE:
                 return None
             raise translated(error, "read the history") from error
+        if rows and rows[0]["hidden"]:
+            raise ConfigError(
+                "cannot read the history: row-level security hides it from this role; log in as the owner of "
+                f"{self.schema}.migration_history, or as a role with BYPASSRLS"
+            )
         return [
             HistoryRow(
                 version=row["version"],
@@ -95,6 +100,7 @@ class Store:
                 adopted=row["adopted"],
             )
             for row in rows
+            if row["version"] is not None
         ]
 
     async def install(self, tries: int = _INSTALL_TRIES) -> None:

@@ -1,9 +1,13 @@
 -- Each query is one transaction of its own. None of them waits for a lock of a running migration.
 
--- history(): everything that is on record.
+-- history(): everything that is on record. If there is nothing to be seen, one row without a version, which tells
+-- whether row-level security is why: a table without policies looks empty to those who don't own it.
 select version, filename, checksum, executed_at, finished, statements_done, in_doubt,
-       executed_by like 'adopt from %' as adopted
-  from {schema}.migration_history;
+       executed_by like 'adopt from %' as adopted,
+       version is null and row_security_active('{schema}.migration_history')
+         and not exists (select from pg_policy where polrelid = '{schema}.migration_history'::regclass) as hidden
+  from (select) as one
+  left join {schema}.migration_history on true;
 
 -- lock_session(session_pid, lock_key): the session advisory lock, if it is free; for direct connections. A
 -- pooler that swallows our startup parameters is found out here, before the lock is stranded in a session

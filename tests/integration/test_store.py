@@ -161,6 +161,23 @@ async def test_history_tells_what_was_applied(database, tmp_path):
     assert recorded == ("größe; 'x'", True, "web-1", lease.token)
 
 
+async def test_a_history_that_row_level_security_hides_is_not_taken_for_an_empty_one(
+    database, deployer, tmp_path
+):
+    async with store_on(database) as store, session(database) as dba:
+        await store.install()
+        await dba.execute(
+            "grant usage on schema migrator to deployer; grant all on all tables in schema migrator to deployer"
+        )
+        assert await store.history() == []
+
+        async with store_on(deployer) as theirs:
+            with pytest.raises(ConfigError, match="cannot read the history: row-level security hides it"):
+                await theirs.history()
+            await dba.execute("create policy all_of_it on migrator.migration_history using (true)")
+            assert await theirs.history() == []
+
+
 HOSTILE = "x'); drop schema migrator cascade; --\\' {schema} :token $1 $fence$ ü"
 
 
