@@ -180,8 +180,13 @@ class Forwarder:
 
         Ctrl-Z is ignored by whom nobody could continue (an orphaned process group); without us the app of
         a container would be such a one, and so it stays.
+
+        It may also have stopped for a terminal that it has been given meanwhile: a shell looks whose the
+        terminal is, and stops itself a moment later, which on a busy machine is after our last look.
         """
         assert self._app.pid is not None
+        if number in launch.TERMINAL and system.is_foreground(self._app.pid):
+            system.send_group(self._app.pid, _signal.SIGCONT)
         if number != _signal.SIGTSTP:
             return
         if system.is_group_orphaned():

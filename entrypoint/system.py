@@ -65,6 +65,14 @@ def stop_signal_of(pid: int) -> int:
     return told.si_status if told is not None else 0
 
 
+def is_foreground(group: int) -> bool:
+    """Whether our terminal is this process group's, so that there is nothing to wait for."""
+    try:
+        return os.tcgetpgrp(0) == group
+    except OSError:  # no terminal any more
+        return False
+
+
 def is_group_orphaned() -> bool:
     """Whether nobody is left to continue our process group, so that the kernel ignores Ctrl-Z for it.
 

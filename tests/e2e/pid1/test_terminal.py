@@ -192,6 +192,19 @@ def test_ctrl_z_leaves_the_app_running_where_nobody_could_continue_it(on_termina
     assert running.process.wait(10) == 128 + signal.SIGINT
 
 
+@pytest.mark.parametrize("name", ["TTIN", "TTOU"])
+def test_who_stops_late_for_the_terminal_that_it_has_by_now_goes_on(on_terminal, name):
+    # bash with job control sees that the terminal is not its own yet, and then stops itself to wait for it.
+    running = on_terminal(["sh", "-c", f"echo ready; read line; kill -{name} $$; echo on again; read line"])
+    running.wait_for("ready")
+    running.wait_for("Status changed")
+    running.type(b"stop\n")
+
+    running.wait_for("on again\r")
+    running.type(b"end\n")
+    assert running.process.wait(10) == 0
+
+
 def test_a_job_of_a_shell_can_be_stopped_and_continued(terminal):
     running = terminal(["sh", "-i"])
     running.wait_for("prompt> ")
