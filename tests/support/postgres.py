@@ -70,10 +70,21 @@ def newest() -> Path:
     return max(embedded.find_binaries().parents[1].glob("pginstall[0-9]*")) / "bin"
 
 
+# Bound as long as we live, and never listening.
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody is given while these tests run.
+
+    Closed again, it could be anybody's by the time that a server has started, or has been restarted. Whoever
+    sets SO_REUSEADDR, as servers do, may listen there all the same; until then connections are refused.
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    _reserved.append(probe)
+    return int(probe.getsockname()[1])
 
 
 def answers(url: str) -> bool:
