@@ -129,7 +129,9 @@ class Entrypoint:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        return log_lines(self.stderr)
+        """Our lines on standard error; the last one only if it is whole."""
+        text = self.stderr
+        return log_lines(text[: text.rfind("\n") + 1])
 
     def events(self, name: str) -> list[dict[str, Any]]:
         return [line for line in self.log if line["event"] == name]
