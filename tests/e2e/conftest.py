@@ -49,6 +49,7 @@ class Running(Entrypoint):
         self.stdout_path = directory / "stdout.txt"
         prefix = (*AS_PID_1, *wrapper) if pid1 else wrapper
         self._pid1 = pid1
+        self._inner_pid: int | None = None
         self._init = init
         with self.stderr_path.open("wb") as stderr, self.stdout_path.open("wb") as stdout:
             options: dict[str, Any] = {
@@ -70,8 +71,10 @@ class Running(Entrypoint):
         """Of the entrypoint itself, as seen from here."""
         if not self._pid1:
             return self.process.pid
-        inner = wait_until(lambda: psutil.Process(self.process.pid).children(), what="PID 1")
-        return inner[0].pid
+        if self._inner_pid is None:  # found once: at its end there is none any more
+            inner = wait_until(lambda: psutil.Process(self.process.pid).children(), what="PID 1")
+            self._inner_pid = inner[0].pid
+        return self._inner_pid
 
     def send(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -86,8 +89,12 @@ class Running(Entrypoint):
             self.wait_for_phase("skipped")
 
     def app(self) -> psutil.Process:
-        """The app's process: the first that was started."""
-        return min(wait_until(self.children, what="the app"), key=lambda one: one.pid)
+        """The app's process: the first that was started, whatever its pid, since they begin anew at the highest."""
+
+        def others() -> list[psutil.Process]:
+            return [one for one in self.children() if "entrypoint.oversee" not in _command(one)]
+
+        return min(wait_until(others, what="the app"), key=lambda one: one.create_time())
 
     def migrator(self) -> psutil.Process:
         """The migrator child, once it runs its module."""
