@@ -340,9 +340,12 @@ def test_a_killed_migrator_leaves_nothing_of_the_data(database, copying):
 
 
 def test_a_migrator_that_freezes_in_the_middle_of_the_data_is_evicted(database, tmp_path):
-    # A row that takes the server a while and fills its buffers: soon it waits for more.
+    # The server takes no row before we say so, and all buffers on the way hold less than half of them. Once the
+    # migrator is frozen, it soon waits for more.
+    fetch(database, "create table go ()")
     slow = TABLE + (
-        b"create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.005); return new; end $$;\n"
+        b"create function slow() returns trigger language plpgsql as\n"
+        b"  $$ begin while not exists (select from go) loop perform pg_sleep(0.05); end loop; return new; end $$;\n"
         b"create trigger slow before insert on t for each row execute function slow();\n"
         b"set idle_in_transaction_session_timeout = 0;\n"
     )
@@ -350,6 +353,7 @@ def test_a_migrator_that_freezes_in_the_middle_of_the_data_is_evicted(database, 
     frozen = start_migrator(database, directory, MIGRATION_LEASE_TTL="1")
     wait_until(lambda: fetch(database, COPYING), what="the COPY")
     frozen.send_signal(signal.SIGSTOP)
+    fetch(database, "insert into go default values")
     try:
         other = run_migrator(database, directory, MIGRATION_LEASE_TTL="1")
     finally:

@@ -97,7 +97,8 @@ def test_a_blocker_holds_its_lock_as_long_as_it_is_there(
     tables: str, blocker: Callable[[str], AbstractContextManager[None]], modes: set[str]
 ):
     with blocker(tables):
-        assert {mode for (mode,) in fetch(tables, LOCKS)} == modes
+        # Short readers need the processor between two reads, and may all of them wait for it.
+        wait_until(lambda: {mode for (mode,) in fetch(tables, LOCKS)} == modes, what="its locks")
 
     assert fetch(tables, LOCKS) == []
 

@@ -228,7 +228,8 @@ async def test_a_client_that_drips_doesnt_keep_its_place_for_ever(path, monkeypa
 
     async with asyncio.timeout(2), asyncio.TaskGroup() as tasks:
         dripping = tasks.create_task(drip())
-        assert await reader.read() == b""
+        with contextlib.suppress(ConnectionError):  # let go with a byte unread
+            assert await reader.read() == b""
         dripping.cancel()
     writer.close()
 
