@@ -9,7 +9,7 @@ from migrator.transport import DatabaseError, Ended
 from tests.conftest import needs
 from tests.integration.test_psql import psql, rows_of, schema_of, sequences_of
 from tests.support.pooler import running_pooler
-from tests.support.postgres import fetch, new_database
+from tests.support.postgres import fetch, new_database, open_gate, shut_gate
 from tests.support.processes import log_lines, run_migrator, start_migrator
 from tests.support.stores import held, store_on
 from tests.support.waiting import wait_until
@@ -342,10 +342,10 @@ def test_a_killed_migrator_leaves_nothing_of_the_data(database, copying):
 def test_a_migrator_that_freezes_in_the_middle_of_the_data_is_evicted(database, tmp_path):
     # The server takes no row before we say so, and all buffers on the way hold less than half of them. Once the
     # migrator is frozen, it soon waits for more.
-    fetch(database, "create table go ()")
+    shut_gate(database)
     slow = TABLE + (
         b"create function slow() returns trigger language plpgsql as\n"
-        b"  $$ begin while not exists (select from go) loop perform pg_sleep(0.05); end loop; return new; end $$;\n"
+        b"  $$ begin while not exists (select from gate) loop perform pg_sleep(0.05); end loop; return new; end $$;\n"
         b"create trigger slow before insert on t for each row execute function slow();\n"
         b"set idle_in_transaction_session_timeout = 0;\n"
     )
@@ -353,7 +353,7 @@ def test_a_migrator_that_freezes_in_the_middle_of_the_data_is_evicted(database, 
     frozen = start_migrator(database, directory, MIGRATION_LEASE_TTL="1")
     wait_until(lambda: fetch(database, COPYING), what="the COPY")
     frozen.send_signal(signal.SIGSTOP)
-    fetch(database, "insert into go default values")
+    open_gate(database)
     try:
         other = run_migrator(database, directory, MIGRATION_LEASE_TTL="1")
     finally:

@@ -7,15 +7,12 @@ import pytest
 
 from migrator import lease as leases
 from migrator.errors import LeaseLost
-from tests.support.postgres import fetch
+from tests.support.postgres import UNTIL_GATE_OPENS, fetch, open_gate, shut_gate
 from tests.support.processes import run_migrator, start_migrator
 from tests.support.stores import quiet_log, session, store_on
 from tests.support.waiting import wait_until
 
 TTL_S = 30.0
-# What is at work until the test says so; looked for by its pg_sleep.
-UNTIL_GO = "do $$ begin while not exists (select from go) loop perform pg_sleep(0.05); end loop; end $$;"
-GO = "insert into go default values"
 
 
 def holder_of(url):
@@ -190,8 +187,8 @@ def test_a_killed_migrators_work_is_rolled_back_and_taken_over(database, migrati
 
 
 def test_a_frozen_migrator_is_evicted_and_changes_nothing_when_it_wakes(database, migrations):
-    fetch(database, "create table go ()")
-    slow = f"insert into log values (1); {UNTIL_GO}"
+    shut_gate(database)
+    slow = f"insert into log values (1); {UNTIL_GATE_OPENS}"
     directory = migrations(
         _1_a="create table log (version int);",
         _2_b=slow,
@@ -201,7 +198,7 @@ def test_a_frozen_migrator_is_evicted_and_changes_nothing_when_it_wakes(database
     frozen = start_migrator(database, directory, MIGRATION_LEASE_TTL="1")
     wait_until(lambda: is_sleeping(database), what="the slow migration")
     frozen.send_signal(signal.SIGSTOP)
-    fetch(database, GO)
+    open_gate(database)
     try:
         other = run_migrator(database, directory, MIGRATION_LEASE_TTL="1")
         assert other.returncode == 0, other.stderr
@@ -248,8 +245,8 @@ def test_deleting_a_history_row_makes_that_file_pending_again(database, migratio
 
 
 def test_who_waits_holds_no_connection_and_ends_completed(database, migrations):
-    fetch(database, "create table go ()")
-    directory = migrations(_1_a=UNTIL_GO, _2_b="create table b ();")
+    shut_gate(database)
+    directory = migrations(_1_a=UNTIL_GATE_OPENS, _2_b="create table b ();")
     # Not watched for whom it keeps waiting, which takes a connection of its own.
     holder = start_migrator(database, directory, MIGRATION_MAX_BLOCKING_MS="0")
     wait_until(lambda: is_sleeping(database), what="the slow migration")
@@ -257,7 +254,7 @@ def test_who_waits_holds_no_connection_and_ends_completed(database, migrations):
     connected = "select count(*) from pg_stat_activity where application_name like 'migrator/%' and datname = current_database()"
     hear(waiter, "lease.busy")
     samples = [fetch(database, connected)[0][0] for _ in range(60)]
-    fetch(database, GO)
+    open_gate(database)
     first, second = finish(holder), finish(waiter)
 
     assert (first[0], first[1]) == (0, "2 applied, 2 in all, nothing pending\n")

@@ -111,6 +111,23 @@ def fetch(url: str, query: str, *arguments: object) -> list[tuple[object, ...]]:
     return asyncio.run(run())
 
 
+# A statement that goes on until `open_gate`, instead of for a time that may be too short on a busy machine. What
+# it does can be seen as a pg_sleep.
+UNTIL_GATE_OPENS = (
+    "do $$ begin while not exists (select from public.gate) loop perform pg_sleep(0.05); end loop; end $$;"
+)
+
+
+def shut_gate(url: str) -> None:
+    """Make the gate that `UNTIL_GATE_OPENS` waits for."""
+    fetch(url, "create table public.gate ()")
+
+
+def open_gate(url: str) -> None:
+    """Let through whoever waits, and whoever comes later."""
+    fetch(url, "insert into public.gate default values")
+
+
 class Blocker:
     """Another client with an open transaction."""
 
