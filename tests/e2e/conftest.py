@@ -117,7 +117,8 @@ class Running(Entrypoint):
                 self.process.wait(8 if self._init == "entrypoint" else 0.5)
             except (subprocess.TimeoutExpired, ProcessLookupError, AssertionError, psutil.Error):
                 for one in psutil.Process(self.process.pid).children(recursive=True):
-                    one.kill()
+                    with contextlib.suppress(psutil.NoSuchProcess):  # it ended with another one
+                        one.kill()
                 self.process.kill()
                 self.process.wait(5)
 

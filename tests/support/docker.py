@@ -275,9 +275,15 @@ class Container:
         return self._wait(lambda: self.events(name), f"the event {name}", timeout_s)[-1]
 
     def wait_for_phase(self, *phases: str, timeout_s: float = 30) -> dict[str, Any]:
-        """The status once `migrations.phase` is one of these."""
+        """The status once `migrations.phase` is one of these.
+
+        Nobody looks into the container before its log says so: that would take the processor, memory and
+        processes from the one that is waited for, again and again.
+        """
 
         def look() -> dict[str, Any] | None:
+            if not any(line["phase"] in phases for line in self.events("status.changed")):
+                return None
             status = self.status()
             return status if status and status["migrations"]["phase"] in phases else None
 

@@ -76,12 +76,9 @@ def test_without_a_network_the_app_runs_and_the_status_says_what_is_in_the_way(
 # A value of its own in one statement: it can't be sent in parts.
 HUGE = "create table a as select '" + "x" * 90_000_000 + "' as b;"
 GREEDY = "python3 -c 'held = [bytearray(10 ** 6) for _ in range(10 ** 6)]'"
+BY_THE_KERNEL = "the container's memory was used up"
 # Its own limit, or the container's if the kernel met that one between two looks.
-OUT_OF_MEMORY = (
-    "out of memory at 64 MiB",
-    "the migrator used more than 64 MiB",
-    "the container's memory was used up",
-)
+OUT_OF_MEMORY = ("out of memory at 64 MiB", "the migrator used more than 64 MiB", BY_THE_KERNEL)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +98,8 @@ def test_a_migration_that_eats_memory_is_stopped_and_the_app_survives(
     error = status["migrations"]["error"]
     assert any(words in error for words in OUT_OF_MEMORY), error
     assert status["app"]["status"] == "running"
-    assert running.inspect(".State.OOMKilled") is False
+    # Some engines call a container so as soon as the kernel has killed anybody in it.
+    assert running.inspect(".State.OOMKilled") is False or BY_THE_KERNEL in error
     assert running.stop() == 0
 
 
@@ -116,7 +114,7 @@ def test_the_kernel_takes_the_migration_and_not_the_app(containers, app_image, d
         what="the kernel's kill",
     )
 
-    assert "container's memory was used up" in running.events("status.changed")[-1]["error"]
+    assert BY_THE_KERNEL in running.events("status.changed")[-1]["error"]
     assert running.is_running()
     assert running.stop() == 0
 

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import termios
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -72,7 +73,8 @@ class Terminal:
     def end(self):
         if self.process.poll() is None:
             for one in psutil.Process(self.process.pid).children(recursive=True):
-                one.kill()
+                with suppress(psutil.NoSuchProcess):  # it ended with another one
+                    one.kill()
             self.process.kill()
             self.process.wait(10)
         os.close(self.fd)
