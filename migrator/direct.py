@@ -172,7 +172,7 @@ class DirectTransport:
             # asyncpg has asked the server to cancel; what the server made of it we ask for here.
             self.ended = await self._end_transaction()
             if sent is not None and sent.is_done:  # what was rolled back then, came after it
-                self.ended = Ended.ALREADY
+                self.ended = Ended.COMMITTED
             raise
         except asyncpg.PostgresError as error:
             completed = self._connection.counter.completed

@@ -306,26 +306,23 @@ class Engine(Struct, frozen=True, kw_only=True):
         try:
             await runner.apply(migration, lease, begun, following=following)
         except asyncio.CancelledError:
-            outcome = "outcome not known, read at the next start"
-            waited = self.tell.report.reason
-            if self.tell.report.phase is MigrationPhase.WAITING_FOR_LOCK and not runner.in_steps:
-                # Without `current`: it wasn't at work, and another attempt is worth while.
-                self.tell(
-                    MigrationPhase.ABORTED,
-                    error=f"stopped before {migration.filename}: nothing of it was applied; {waited}",
-                )
-                raise
-            if runner.in_steps:
-                outcome = (
-                    "some of its statements may be done, which is on record; the next start goes on there"
-                )
-            elif store.transport.ended is Ended.ROLLED_BACK:
-                outcome = "rolled back"
-            self.tell(
-                MigrationPhase.ABORTED,
-                current=migration.filename,
-                error=f"stopped while applying {migration.filename}: {outcome}",
-            )
+            name, current = migration.filename, None
+            is_waiting = self.tell.report.phase is MigrationPhase.WAITING_FOR_LOCK
+            # Without `current` it isn't at work, and another attempt is worth while.
+            if is_waiting and not runner.in_steps:
+                said = f"before {name}: nothing of it was applied; {self.tell.report.reason}"
+            elif store.transport.ended is Ended.COMMITTED and not runner.in_steps:
+                said = f"after {name}, which is applied"  # and we hadn't heard of it
+            else:
+                current, outcome = name, "outcome not known, read at the next start"
+                if runner.in_steps:
+                    outcome = (
+                        "some of its statements may be done, which is on record; the next start goes on there"
+                    )
+                elif store.transport.ended is Ended.ROLLED_BACK:
+                    outcome = "rolled back"
+                said = f"while applying {name}: {outcome}"
+            self.tell(MigrationPhase.ABORTED, current=current, error=f"stopped {said}")
             raise
         self.log.info(
             "migration.applied",

@@ -145,7 +145,8 @@ class Passage:
         )
         ended = self._store.transport.ended
         # Ended already: its commit may have come before our cancellation.
-        if ended is Ended.UNKNOWN or (ended is Ended.ALREADY and state == errors.ROLLED_BACK):
+        is_over = ended in (Ended.ALREADY, Ended.COMMITTED)
+        if ended is Ended.UNKNOWN or (is_over and state == errors.ROLLED_BACK):
             return Unavailable(f"{said}\n{errors.NOT_KNOWN}")
         return MigrationFailed(f"{said}\n{remedy}\n{state}")
 

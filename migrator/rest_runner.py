@@ -211,7 +211,7 @@ class _Call:
                 # What wasn't at work may be on its way still.
                 if any(row["cancelled"] for row in found):
                     await self._idle()
-                    return Ended.ALREADY if await self._is_applied() else Ended.ROLLED_BACK
+                    return Ended.COMMITTED if await self._is_applied() else Ended.ROLLED_BACK
         except (DatabaseError, errors.MigratorError, TimeoutError) as error:
             self._log.warning("session.unclean", reason=str(error))
         return Ended.UNKNOWN

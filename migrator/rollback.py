@@ -116,6 +116,7 @@ class _Undoing:
                     self._runner, self._lease, self._log, [step], begin=self._begin, done=self._done
                 )
             except asyncio.CancelledError:
+                # Undoing sends nothing ahead: it never hears more than this.
                 known = (
                     "rolled back" if self._store.transport.ended is Ended.ROLLED_BACK else "outcome not known"
                 )

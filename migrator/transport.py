@@ -16,6 +16,8 @@ class Ended(StrEnum):
 
     # It was still open, and the server has confirmed the rollback.
     ROLLED_BACK = "rolled back"
+    # The server has said that it executed all of it: committed, before anything was broken off.
+    COMMITTED = "committed"
     # None was open any more: it never began, or its end came first.
     ALREADY = "already ended"
     # The server couldn't be asked.

@@ -20,7 +20,7 @@ from migrator.store import Lease, Token
 from migrator.transport import DatabaseError, Ended
 from migrator.wants import Mode, Want
 from tests.support.faults import faulty_proxy
-from tests.support.postgres import Blocker, fetch
+from tests.support.postgres import UNTIL_GATE_OPENS, Blocker, fetch, open_gate, shut_gate
 from tests.support.processes import log_lines, run_migrator, start_migrator
 from tests.support.stores import held, migration_of, runner_on, store_on
 from tests.support.waiting import wait_until
@@ -45,6 +45,16 @@ def on_record(url):
 
 def told(err, event):
     return [line["filename"] for line in log_lines(err) if line["event"] == event]
+
+
+def hear_of(migrator, filename):
+    """What it says until it has heard of all files before this one; the server may be further."""
+    lines = []
+    for line in migrator.stderr:
+        lines.append(line)
+        if "migration.started" in line and filename in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines))
 
 
 def at_work(url, words):
@@ -136,6 +146,7 @@ def test_the_server_goes_on_to_the_next_file_while_we_are_frozen_and_shows_which
 def test_a_stop_rolls_back_the_file_at_work_and_applies_none_after_it(database, migrations, number):
     directory = migrations(**numbered(_03_a="insert into done values (3); select pg_sleep(60);"))
     migrator = start_migrator(database, directory)
+    hear_of(migrator, "03_a.sql")
     wait_until(lambda: at_work(database, "pg_sleep"), what="the third file")
     migrator.send_signal(number)
     _, err = migrator.communicate(timeout=30)
@@ -149,6 +160,25 @@ def test_a_stop_rolls_back_the_file_at_work_and_applies_none_after_it(database, 
         assert aborted["reason"] == "stopped while applying 03_a.sql: rolled back"
     assert run_migrator(database, migrations(**numbered())).returncode == 0
     assert done(database) == list(range(2, MANY + 1))
+
+
+def test_a_stop_before_the_answer_is_heard_tells_what_the_server_has_done(database, migrations):
+    slow = {"_02_a": "insert into done values (2); select pg_sleep(1);", "_03_a": "select pg_sleep(60);"}
+    migrator = start_migrator(database, migrations(**numbered(**slow)))
+    try:
+        wait_until(lambda: at_work(database, "02_a.sql"), what="the second file")
+        migrator.send_signal(signal.SIGSTOP)
+        wait_until(lambda: at_work(database, "03_a.sql"), what="the third file")
+        migrator.send_signal(signal.SIGTERM)
+    finally:
+        migrator.send_signal(signal.SIGCONT)
+        _, err = migrator.communicate(timeout=30)
+
+    assert migrator.returncode == 143
+    (aborted,) = [line for line in log_lines(err) if line["event"] == "migration.aborted"]
+    assert aborted["reason"] == "stopped after 02_a.sql, which is applied"
+    assert on_record(database) == [1, 2]
+    assert done(database) == [2]
 
 
 def test_a_file_that_waits_for_a_row_is_tried_again_and_the_others_after_it(database, migrations):
@@ -202,15 +232,19 @@ def test_what_is_on_its_way_is_refused_without_the_lock(database, migrations):
 
 
 def test_what_was_applied_behind_a_lost_answer_is_told_when_it_is_known(database, migrations):
-    directory = migrations(**numbered(_03_a="insert into done values (3); select pg_sleep(1);"))
+    shut_gate(database)
+    directory = migrations(**numbered(_03_a=f"insert into done values (3); {UNTIL_GATE_OPENS}"))
     with faulty_proxy(database) as proxy:
         migrator = start_migrator(proxy.url, directory)
-        wait_until(lambda: at_work(database, "pg_sleep"), what="the third file")
-        proxy.hold()
+        # What is on its way then has been sent, be it through the proxy already or not.
+        err = hear_of(migrator, "03_a.sql")
+        proxy.hold_answers()
+        open_gate(database)
         wait_until(lambda: 10 in on_record(database), what="those that were on their way")
         proxy.cut()
         proxy.heal()
-        _, err = migrator.communicate(timeout=30)
+        err += migrator.stderr.read()
+        migrator.communicate(timeout=30)
 
     assert migrator.returncode == 0, err
     settled = [line for line in log_lines(err) if line["event"] == "migration.settled"]
@@ -294,7 +328,7 @@ async def test_a_cancellation_tells_what_became_of_the_one_that_was_awaited(data
         with pytest.raises(asyncio.CancelledError):
             await waiting
 
-        assert store.transport.ended is (Ended.ALREADY if at else Ended.ROLLED_BACK)
+        assert store.transport.ended is (Ended.COMMITTED if at else Ended.ROLLED_BACK)
         assert [row["n"] for row in await store.transport.fetch("select n from t")] == [0] * at
 
 

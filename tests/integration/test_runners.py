@@ -303,6 +303,8 @@ def test_who_looks_at_the_servers_activity_sees_which_file_is_at_work(database, 
 def test_sigterm_cancels_the_statement_rolls_back_and_releases_the_lease(database, migrations):
     directory = migrations(_1_a="create table a ();", _2_b="create table b (); select pg_sleep(60);")
     migrator = start_migrator(database, directory)
+    # The server may be at it before we have heard of the file before it.
+    assert any("migration.started" in line and "2_b.sql" in line for line in migrator.stderr)
     wait_until(lambda: waiting_for(database, "pg_sleep(60)"), what="the slow migration")
     migrator.send_signal(signal.SIGTERM)
     _, err = migrator.communicate(timeout=10)

@@ -41,6 +41,8 @@ class FaultyProxy:
         self._loop = asyncio.new_event_loop()
         self._passing = asyncio.Event()
         self._passing.set()
+        self._answering = asyncio.Event()
+        self._answering.set()
         self._thread = threading.Thread(target=self._serve, name="faulty proxy", daemon=True)
         self._thread.start()
 
@@ -65,12 +67,17 @@ class FaultyProxy:
         """Hold back all packets until `heal`, as if they were lost and sent again."""
         self._call(self._passing.clear)
 
+    def hold_answers(self) -> None:
+        """Hold back what servers say until `heal`; what clients say, passes."""
+        self._call(self._answering.clear)
+
     def heal(self) -> None:
         """Let new connections pass, and what was held back."""
 
         def heal() -> None:
             self._swallowing = False
             self._passing.set()
+            self._answering.set()
 
         self._call(heal)
 
@@ -129,6 +136,8 @@ class FaultyProxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await self._passing.wait()
+                if not from_client:
+                    await self._answering.wait()
                 if link.swallowed:
                     continue
                 if from_client and self._deaf_after and self._deaf_after in data:
