@@ -211,11 +211,12 @@ def test_a_cut_connection_to_a_pooler_means_nothing(postgres, database, tmp_path
 
 
 def test_the_lease_outlasts_its_time_while_the_command_runs(database, tmp_path):
-    script(tmp_path / "long.sh", "echo $$ > pids\nsleep 3")
+    script(tmp_path / "long.sh", "echo $$ > pids\nwhile ! test -e go; do sleep 0.02; done")
     one = start(database, tmp_path, "./long.sh", MIGRATION_LEASE_TTL="0.5")
     pids(tmp_path, 1)
     before = fetch(database, "select expires_at from migrator.migration_locks")[0][0]
     wait_until(lambda: fetch(database, "select expires_at from migrator.migration_locks")[0][0] > before)
+    (tmp_path / "go").touch()
 
     assert one.wait(20) == 0, one.communicate()[1]
     one.communicate()

@@ -34,11 +34,16 @@ def migrator(state_dir, directory, *arguments, cwd=None):
     )
 
 
-def test_the_private_postgres_runs_while_we_do_and_keeps_what_it_was_told(tmp_path, migrations):
-    for path in (tmp_path, *tmp_path.parents):  # the server runs as somebody else if we are root
-        if os.geteuid() == 0 and str(path).startswith("/tmp/"):
-            path.chmod(path.stat().st_mode | 0o011)
-    state_dir = tmp_path / "state"
+@pytest.fixture
+def state_dir():
+    """Where the server gets as somebody else, too, if we are root; pytest closes its own directory at each start."""
+    made = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+def test_the_private_postgres_runs_while_we_do_and_keeps_what_it_was_told(state_dir, tmp_path, migrations):
     directory = migrations(_1_a="create table a (id int);", _2_b="create index concurrently i on a (id);")
     app = tmp_path / "app"
     app.mkdir()

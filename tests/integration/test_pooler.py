@@ -138,8 +138,9 @@ def test_what_can_not_run_in_a_transaction_is_refused_before_anything_runs(poole
 
 
 def test_what_the_role_has_set_does_not_cut_a_migration_short(pooled, database, migrations):
-    fetch(database, f"alter database {database.rsplit('/', 1)[1]} set statement_timeout = '200ms'; select 1")
-    directory = migrations(_1_a="create table a (); select pg_sleep(0.3);")
+    fetch(database, f"alter database {database.rsplit('/', 1)[1]} set statement_timeout = '1s'; select 1")
+    # Our own queries, which through a pooler have no limit of their own, take some milliseconds.
+    directory = migrations(_1_a="create table a (); select pg_sleep(1.5);")
 
     done = run_migrator(pooled, directory)
 
