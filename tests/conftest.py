@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
@@ -70,9 +71,11 @@ def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     left = [one for one in psutil.Process().children(recursive=True) if one.pid not in before]
     _, alive = psutil.wait_procs(left, timeout=5)
     alive = [one for one in alive if not _belongs_to_server(one, before)]
-    described = [f"{one.pid} {one.name()}" for one in alive]
+    described = []
     for one in alive:
-        one.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            described.append(f"{one.pid} {one.name()}")
+            one.kill()
     assert not described, f"processes left behind: {described}"
 
 

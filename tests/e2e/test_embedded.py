@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.support.postgres import fetch
-from tests.support.processes import app
+from tests.support.processes import app, name_of
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -45,7 +45,7 @@ def test_the_private_postgres_is_migrated_kept_running_and_ended_with_the_app(
     assert [line["event"] for line in running.log if line["level"] != "info"] == []
 
     family = psutil.Process(running.pid).children(recursive=True)
-    server = next(one for one in family if one.name() == "postgres")
+    server = next(one for one in family if name_of(one) == "postgres")
     server.kill()
     wait_until(lambda: len(running.events("postgres.spawned")) == 2, what="a new server")
     running.wait_for_event("postgres.exited")

@@ -435,7 +435,10 @@ def _oom_score_adj(process):
 
 
 def _gone(process):
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # between the two
+        return True
 
 
 def test_a_connection_that_is_cut_is_replaced_within_the_attempt(start, database, migrations):

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
+
 from tests.support.waiting import wait_until
 
 REPO = Path(__file__).resolve().parents[2]
@@ -26,6 +28,14 @@ def clean_env(**extra: str) -> dict[str, str]:
 def app(name: str, *arguments: str) -> list[str]:
     """The command of one of tests/support/apps."""
     return [sys.executable, "-I", "-S", str(APPS / f"{name}.py"), *arguments]
+
+
+def name_of(process: psutil.Process) -> str:
+    """What it is called; empty if it has ended since it was found."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def run_migrator(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.examples import images
 from tests.e2e.examples.apps import EXAMPLES
-from tests.e2e.examples.platforms import probe, read_yaml, schema_tool
+from tests.e2e.examples.platforms import read_yaml, schema_tool, wait_for_probe
 from tests.support import docker
 from tests.support.docker import POSTGRES
 from tests.support.processes import clean_env, log_lines
@@ -124,7 +124,7 @@ def test_three_replicas_and_a_database_come_up_migrate_once_and_stop(project):
     for container in shops:
         (published, *_) = _inspect(container, ".NetworkSettings.Ports")["3000/tcp"]
         port = int(published["HostPort"])
-        assert probe(port, "/") == 200
+        wait_for_probe(port, "/")  # healthy it is as soon as the app runs, before it listens
         wait_until(lambda port=port: _migrations(port) == "completed", what="the end of the migrations")
 
     project("stop")

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.examples.apps import EXAMPLES, FASTAPI, PYTHONS
 from tests.e2e.examples.platforms import readme, wait_for_probe
 from tests.support.postgres import fetch, free_port
-from tests.support.processes import clean_env, log_lines
+from tests.support.processes import clean_env, log_lines, name_of
 from tests.support.waiting import wait_until
 
 PROCFILE = dict(line.split(": ", 1) for line in (EXAMPLES / "heroku" / "Procfile").read_text().splitlines())
@@ -88,4 +88,4 @@ def test_the_web_dyno_serves_where_it_is_told_to_and_ends_well_when_every_proces
 
 def _is_alone(pid):
     """Whether nobody but the app is left below the entrypoint."""
-    return [one.name() for one in psutil.Process(pid).children(recursive=True)] == ["uvicorn"]
+    return [name_of(one) for one in psutil.Process(pid).children(recursive=True)] == ["uvicorn"]

@@ -187,7 +187,7 @@ def test_a_signal_reaches_an_app_that_leaves_us_no_processor(start, number):
 def test_a_signal_to_an_app_that_has_just_ended_changes_nothing(start, pid1):
     running = start(["--", "sh", "-c", "read line; exit 6"], pid1=pid1, stdin=subprocess.PIPE)
     running.wait_for_phase("skipped")
-    (leader,) = [one for one in running.children() if one.name() == "sh"]
+    leader = running.app()
     running.send(signal.SIGSTOP)  # the exit and the signal come at the same time
     wait_until(lambda: psutil.Process(running.pid).status() == psutil.STATUS_STOPPED, what="the stop")
     running.process.stdin.close()

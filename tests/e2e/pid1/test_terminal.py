@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import AS_PID_1, init_command
-from tests.support.processes import REPO, app, clean_env
+from tests.support.processes import REPO, app, clean_env, name_of
 from tests.support.waiting import wait_until
 
 CTRL_C, CTRL_Z, CTRL_BACKSLASH = b"\x03", b"\x1a", b"\x1c"
@@ -292,9 +292,6 @@ def test_log_lines_on_a_terminal_are_for_eyes(on_terminal):
 def _named(name, running):
     """A process below ours; None if there is none of that name."""
     for one in psutil.Process(running.process.pid).children(recursive=True):
-        try:
-            if one.name() == name:
-                return one
-        except psutil.NoSuchProcess:
-            pass
+        if name_of(one) == name:
+            return one
     return None

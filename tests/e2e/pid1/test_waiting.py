@@ -6,7 +6,7 @@ import subprocess
 
 import psutil
 
-from tests.support.processes import app
+from tests.support.processes import app, name_of
 from tests.support.waiting import wait_until
 
 
@@ -38,13 +38,12 @@ def test_an_orphan_comes_to_us_and_not_to_the_machines_init(start, pid1, init):
         init=init,
         stdin=subprocess.PIPE,
     )
-    if init == "entrypoint":
-        running.wait_for_phase("skipped")
+    _wait_for_the_app_alone(running, init)
     running.process.stdin.write(b"go\n")
     running.process.stdin.close()
 
     wait_until(
-        lambda: [one.name() for one in running.children() if not _is_ours(one)] == ["sleep"] * 2,
+        lambda: [name_of(one) for one in running.children()] == ["sleep"] * 2,
         timeout_s=5,
         what="the orphan",
     )
@@ -156,8 +155,7 @@ def test_who_holds_the_output_open_doesnt_delay_the_end(start, pid1, init):
 def test_orphans_in_a_session_of_their_own_are_reaped_as_well(start, pid1, init):
     script = "read line; (setsid sh -c 'echo there; exec sleep 60' &); exec sleep 60"
     running = start(["sh", "-c", script], pid1=pid1, init=init, stdin=subprocess.PIPE)
-    if init == "entrypoint":
-        running.wait_for_phase("skipped")
+    _wait_for_the_app_alone(running, init)
     running.process.stdin.write(b"go\n")
     running.process.stdin.flush()
     running.wait_for_output("there")
@@ -169,6 +167,13 @@ def test_orphans_in_a_session_of_their_own_are_reaped_as_well(start, pid1, init)
     running.process.stdin.close()
     running.send(signal.SIGTERM)
     assert running.wait() == 128 + signal.SIGTERM
+
+
+def _wait_for_the_app_alone(running, init):
+    """The overseer ends in its own time, and as it does, it looks like anybody."""
+    if init == "entrypoint":
+        running.wait_for_phase("skipped")
+    wait_until(lambda: len(running.children()) == 1, what="nobody but the app")
 
 
 def _strangers(running, leader):
