@@ -230,12 +230,14 @@ def test_an_app_that_became_root_can_be_out_of_reach_without_harm(start):
     drop = [needs("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
     drop += ["--inh-caps=+dac_override,+setuid", "--ambient-caps=+dac_override,+setuid"]
 
-    running = start(app("become_root", "1.5"), wrapper=drop, env={"ENTRYPOINT_STOP_GRACE": "0.1"})
+    stop_soon = {"ENTRYPOINT_STOP_GRACE": "0.1"}
+    running = start(app("become_root"), wrapper=drop, stdin=subprocess.PIPE, env=stop_soon)
     running.wait_for_output("ready")
     running.wait_for_event("status.changed")
     running.send(signal.SIGTERM)
+    running.wait_for_event("stop.escalated")
+    running.process.stdin.close()
 
     assert running.wait() == 5
-    assert running.events("stop.escalated")
     assert "internal error" not in running.stderr
     assert "Traceback" not in running.stderr
