@@ -5,11 +5,10 @@ pytest's are none of its business.
 """
 
 import json
-import subprocess
 import sys
 import textwrap
 
-from tests.support.processes import REPO, clean_env
+from tests.support.processes import REPO, clean_env, finished
 
 SETUP = """
 import asyncio, json, os, signal, sys, time
@@ -57,13 +56,8 @@ def told(**found):
 
 def run_alone(code):
     """What the code tells, and the log lines it wrote, in an interpreter of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", SETUP + textwrap.dedent(code)],
-        env=clean_env(),
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=30,
+    done = finished(
+        [sys.executable, "-c", SETUP + textwrap.dedent(code)], env=clean_env(), cwd=REPO, timeout_s=30
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), [json.loads(line) for line in done.stderr.splitlines()]

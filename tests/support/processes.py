@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -38,6 +39,20 @@ def name_of(process: psutil.Process) -> str:
         return ""
 
 
+def finished(command: Sequence[str], *, timeout_s: float, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with what it writes.
+
+    Its standard error is a file: into a pipe our log drops what isn't read in time, and we may be late.
+    """
+    with tempfile.TemporaryFile("w+") as stderr:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=timeout_s, **options
+        )
+        stderr.seek(0)
+        done.stderr = stderr.read()
+    return done
+
+
 def run_migrator(
     url: str, directory: Path | str, *arguments: str, **extra: str
 ) -> subprocess.CompletedProcess[str]:
@@ -49,12 +64,10 @@ def run_migrator_by(
     env: Mapping[str, str], directory: Path | str, *arguments: str, **extra: str
 ) -> subprocess.CompletedProcess[str]:
     """`python -m migrator`, to its end; `env` names the way to the database."""
-    return subprocess.run(
+    return finished(
         [sys.executable, "-m", "migrator", *(arguments or ("up",))],
         env=clean_env(MIGRATIONS_DIR=str(directory), **{**env, **extra}),
-        capture_output=True,
-        text=True,
-        timeout=60,
+        timeout_s=60,
     )
 
 

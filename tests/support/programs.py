@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.processes import clean_env, log_lines
+from tests.support.processes import clean_env, finished, log_lines
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 
@@ -14,13 +14,11 @@ def migrate(
     url: str, cwd: Path, *arguments: str, command: str | None = None, timeout_s: float = 60, **extra: str
 ) -> subprocess.CompletedProcess[str]:
     """`python -m migrator up` in the directory `cwd`, to its end."""
-    return subprocess.run(
+    return finished(
         [sys.executable, "-m", "migrator", *(arguments or ("up",))],
         env=environment(url, command, **extra),
         cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
+        timeout_s=timeout_s,
     )
 
 
