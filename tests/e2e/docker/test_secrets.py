@@ -58,7 +58,9 @@ def test_neither_logs_nor_status_nor_health_nor_processes_show_a_secret(
     running = containers.run(app_image, *app("wait"), options=options, **given)
     status = running.wait_for_phase(phase)
     is_well = phase == "completed"
-    checked = running.wait_for_health("healthy" if is_well else "unhealthy", f"({phase}")
+    checked = running.wait_for_health(
+        "healthy" if is_well else "unhealthy", f"migrations {status['migrations']['status']}"
+    )
     shown = {
         "processes": docker("top", running.name, "-eo", "pid,args").stdout,
         "status": json.dumps(status) + running.exec("entrypoint", "--status").stdout,
