@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -45,6 +46,18 @@ def database(postgres: Server) -> Iterator[str]:
     """The URL of an empty database of the test's own."""
     with new_database(postgres) as url:
         yield url
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A directory that `nobody` can reach, as whom Postgres runs where we are root.
+
+    pytest's own isn't one, and another run of pytest closes it at its start.
+    """
+    made = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture

@@ -1,10 +1,7 @@
 """DATABASE_URL=embedded: a private Postgres beside the app, for as long as the app lives."""
 
 import importlib.util
-import shutil
 import signal
-import tempfile
-from pathlib import Path
 
 import psutil
 import pytest
@@ -18,21 +15,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def state_dir():
-    """A directory that `nobody` can reach, as whom Postgres runs where we are root; tmp_path isn't."""
-    made = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
-
-
 def test_the_private_postgres_is_migrated_kept_running_and_ended_with_the_app(
-    start, pid1, migrations, state_dir
+    start, pid1, migrations, open_dir
 ):
     env = {
         "NODE_ENV": "production",
-        "ENTRYPOINT_STATE_DIR": str(state_dir),
+        "ENTRYPOINT_STATE_DIR": str(open_dir),
         "DATABASE_URL": "embedded",
         "MIGRATIONS_DIR": str(migrations(_1_a="create table a (id int);")),
     }
@@ -57,8 +45,8 @@ def test_the_private_postgres_is_migrated_kept_running_and_ended_with_the_app(
     assert "internal error" not in running.stderr
 
 
-def test_without_its_entrypoint_the_private_postgres_ends(start, state_dir):
-    env = {"ENTRYPOINT_STATE_DIR": str(state_dir), "DATABASE_URL": "embedded"}
+def test_without_its_entrypoint_the_private_postgres_ends(start, open_dir):
+    env = {"ENTRYPOINT_STATE_DIR": str(open_dir), "DATABASE_URL": "embedded"}
     running = start(app("wait"), env=env)
     running.wait_for_phase("skipped")
     running.wait_for_event("postgres.spawned")
@@ -71,13 +59,13 @@ def test_without_its_entrypoint_the_private_postgres_ends(start, state_dir):
 
 
 def test_a_private_postgres_that_can_not_run_fails_the_migrations_at_once_with_its_own_reason(
-    start, migrations, state_dir
+    start, migrations, open_dir
 ):
-    (state_dir / "postgres-data").mkdir()
-    (state_dir / "postgres-data" / "notes.txt").touch()
+    (open_dir / "postgres-data").mkdir()
+    (open_dir / "postgres-data" / "notes.txt").touch()
     env = {
         "NODE_ENV": "production",
-        "ENTRYPOINT_STATE_DIR": str(state_dir),
+        "ENTRYPOINT_STATE_DIR": str(open_dir),
         "DATABASE_URL": "embedded",
         "MIGRATIONS_DIR": str(migrations(_1_a="select 1;")),
     }
@@ -96,19 +84,19 @@ def test_a_private_postgres_that_can_not_run_fails_the_migrations_at_once_with_i
 
 
 def test_a_private_postgres_that_ends_again_and_again_is_given_up_with_its_last_words(
-    start, migrations, state_dir
+    start, migrations, open_dir
 ):
     first = start(
         ["--", *app("wait", "4")],
-        env={"ENTRYPOINT_STATE_DIR": str(state_dir), "DATABASE_URL": "embedded"},
+        env={"ENTRYPOINT_STATE_DIR": str(open_dir), "DATABASE_URL": "embedded"},
     )
-    wait_until((state_dir / "postgres" / ".s.PGSQL.5432").exists, what="the server")
+    wait_until((open_dir / "postgres" / ".s.PGSQL.5432").exists, what="the server")
     first.send(signal.SIGTERM)
     assert first.wait(15) == 4
-    (state_dir / "postgres-data" / "PG_VERSION").write_text("7.4\n")
+    (open_dir / "postgres-data" / "PG_VERSION").write_text("7.4\n")
     env = {
         "NODE_ENV": "production",
-        "ENTRYPOINT_STATE_DIR": str(state_dir),
+        "ENTRYPOINT_STATE_DIR": str(open_dir),
         "DATABASE_URL": "embedded",
         "MIGRATIONS_DIR": str(migrations(_1_a="select 1;")),
     }

@@ -34,24 +34,15 @@ def migrator(state_dir, directory, *arguments, cwd=None):
     )
 
 
-@pytest.fixture
-def state_dir():
-    """Where the server gets as somebody else, too, if we are root; pytest closes its own directory at each start."""
-    made = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
-
-
-def test_the_private_postgres_runs_while_we_do_and_keeps_what_it_was_told(state_dir, tmp_path, migrations):
+def test_the_private_postgres_runs_while_we_do_and_keeps_what_it_was_told(open_dir, tmp_path, migrations):
     directory = migrations(_1_a="create table a (id int);", _2_b="create index concurrently i on a (id);")
     app = tmp_path / "app"
     app.mkdir()
     (app / "migrator.py").write_text("raise SystemExit('the migrator of the app')")
 
-    first = migrator(state_dir, directory, "up")
-    second = migrator(state_dir, directory, "up")
-    status = migrator(state_dir, directory, "status", cwd=app)
+    first = migrator(open_dir, directory, "up")
+    second = migrator(open_dir, directory, "up")
+    status = migrator(open_dir, directory, "status", cwd=app)
 
     assert (first.returncode, first.stdout) == (0, "2 applied, 2 in all, nothing pending\n"), first.stderr
     assert (second.returncode, second.stdout) == (0, "0 applied, 2 in all, nothing pending\n"), second.stderr
@@ -59,7 +50,7 @@ def test_the_private_postgres_runs_while_we_do_and_keeps_what_it_was_told(state_
     assert not [
         one
         for one in psutil.process_iter(["cmdline"])
-        if str(state_dir) in " ".join(one.info["cmdline"] or [])
+        if str(open_dir) in " ".join(one.info["cmdline"] or [])
     ]
 
 
@@ -91,12 +82,8 @@ def test_as_root_a_directory_that_others_cannot_reach_is_refused_by_name(migrati
 
 
 @pytest.fixture
-def directory():
-    """A directory that `nobody` can reach, as whom Postgres runs where we are root; tmp_path isn't."""
-    made = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+def directory(open_dir):
+    return open_dir
 
 
 @pytest.fixture
