@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from enum import StrEnum
 
 from msgspec import Struct
@@ -174,23 +175,22 @@ def _verdict(outcome: Outcome, last: Report, limits: Limits) -> tuple[MigrationP
         case Cause.NOT_STARTED:
             return MigrationPhase.FAILED, f"cannot start the migrator: {outcome.detail}"
         case Cause.EXITED:
+            # Whom the kernel killed isn't known, but for SIGKILL, which is what it kills with.
+            also = f"\n(the kernel killed in this container meanwhile: {_STARVED})" if outcome.starved else ""
             if outcome.code > launch.SIGNAL_BASE:
                 number = outcome.code - launch.SIGNAL_BASE
-                if outcome.starved:
-                    hint = f": {_STARVED}"
-                else:
-                    hint = "; out of memory?" if number in (6, 9, 11) else ""
-                return MigrationPhase.FAILED, (
+                hint = "; out of memory?" if number in (6, 9, 11) else ""
+                if outcome.starved and number == signal.SIGKILL:
+                    hint, also = f": {_STARVED}", ""
+                said = (
                     f"the migrator was killed by signal {number}{where}{hint}"
                     "; whatever it had not committed, the server rolls back"
                 )
-            said = last.error if STATUS_OF[last.phase] is not MigrationStatus.RUNNING else None
-            starved = (
-                f"\n(the kernel killed in this container meanwhile: {_STARVED})" if outcome.starved else ""
-            )
-            return MigrationPhase.FAILED, (
-                (said or f"the migrator ended with exit code {outcome.code}{where}; see its log") + starved
-            )
+            elif last.error and STATUS_OF[last.phase] is not MigrationStatus.RUNNING:
+                said = last.error
+            else:
+                said = f"the migrator ended with exit code {outcome.code}{where}; see its log"
+            return MigrationPhase.FAILED, said + also
 
 
 def _what_it_said(last: Report) -> str:

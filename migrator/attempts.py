@@ -222,6 +222,9 @@ class Alone:
         # Nothing can fence such a statement. The session advisory lock keeps others away while it runs;
         # that the lease is ours is asked right before it.
         await execute(self._messages.announce(done=self._done))
+        # CONCURRENTLY waits in nobody's way, and a timeout would leave it broken, also one that the file asks
+        # for. VACUUM FULL and its kind do stand in the way while they wait.
+        await execute(self._messages.limit(0 if self._way is Way.CONCURRENT else None))
         table = statements.indexed_by(self._statement) if self._way is Way.CONCURRENT else None
         # Each time: a deadlock, say, leaves an INVALID index, which IF NOT EXISTS takes for done.
         if await self._is_done_already() or await self._is_detached_already():
@@ -233,9 +236,6 @@ class Alone:
         # The earlier try may have made it, and the server would give this one another name.
         nameless = self._in_doubt and statements.is_nameless_index(self._statement)
         there = await self._store.valid_indexes(table) if table and nameless else {}
-        # CONCURRENTLY waits in nobody's way, and a timeout would leave it broken, also one that the file asks
-        # for. VACUUM FULL and its kind do stand in the way while they wait.
-        await execute(self._messages.limit(0 if self._way is Way.CONCURRENT else None))
         try:
             await execute(self._messages.label + self._statement.text)
         except DatabaseError as error:

@@ -14,7 +14,7 @@ from migrator.env import Variable
 _LEAST_CHARS = 10
 _PREFIX_CHARS = 3
 # Of difflib's ratio: a letter or two in twenty. Names in our own realm may differ by a word like `_MS`.
-_ALIKE, _ALIKE_IN_OUR_REALM = 0.93, 0.85
+_ALIKE, _ALIKE_IN_OUR_REALM = 0.93, 0.9
 _OUR_REALM = ("MIGRATION", "ENTRYPOINT_")
 
 

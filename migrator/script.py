@@ -26,6 +26,10 @@ class Special(Struct, frozen=True, kw_only=True):
     shown: str
 
 
+class DiscardsAll(PlanError):
+    """A file gives up what belongs to its session, which it can't do in a transaction either."""
+
+
 class Script(Struct, frozen=True, kw_only=True):
     """A file, understood.
 
@@ -163,10 +167,10 @@ def refuse_torn(specials: Sequence[Special], total: int, filename: str, *, in_st
 
     for special in specials:
         if special.kind == "discard":
-            raise refused(
-                special,
-                "would give up the migration lock, which belongs to the session; remove it: what a file "
-                "leaves in its session is gone after it",
+            raise DiscardsAll(
+                f"cannot apply {filename}: {special.where}: {special.shown!r} would give up the migration "
+                "lock, which belongs to the session; remove it: what a file leaves in its session is gone "
+                "after it"
             )
     controls = [one for one in specials if one.kind in ("begin", "commit", "transaction", "local")]
     if in_steps:

@@ -11,6 +11,7 @@ from migrator import errors, parts
 from migrator.errors import ConfigError, MigrationFailed, MigratorError, PlanError, Unavailable
 from migrator.migration import Migration
 from migrator.programs.outcome import Ended
+from migrator.script import DiscardsAll
 
 PROGRAM = "psql"
 # Where the file's name goes.
@@ -38,6 +39,8 @@ def is_transactional(migration: Migration) -> bool:
     """Whether the file can run in one transaction; where we don't understand it, psql may."""
     try:
         return not parts.total(migration)
+    except DiscardsAll:
+        return False
     except PlanError:
         return True
 

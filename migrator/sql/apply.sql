@@ -39,7 +39,10 @@ begin
   if not found then
     raise exception 'the migration lock was lost' using errcode = 'MG001';
   end if;
-  perform pg_catalog.set_config('session_authorization', session_before, true);
+  -- Only where a file has changed it: servers older than November 2024 forget the role when they take it back.
+  if pg_catalog.current_setting('session_authorization') operator(pg_catalog.<>) session_before then
+    perform pg_catalog.set_config('session_authorization', session_before, true);
+  end if;
   perform pg_catalog.set_config('role', role_before, true);
 end
 $fence$;
@@ -108,9 +111,10 @@ select set_config('role', :role, false);
 -- before the file, so that nothing of ours depends on it.
 select set_config(:setting, :value, true);
 
--- unrole(): the file's role goes first, since it may not be allowed to write our history.
-reset role;
+-- unrole(): the file's role goes first, since it may not be allowed to write our history. In this order: with its
+-- session authorization an older server resets the role to none, and not to what the login has.
 reset session authorization;
+reset role;
 
 -- finish(version, token): for a file in which nothing can end its transaction. Names of what it may have put
 -- before pg_catalog in its search_path, operators too, are told apart.

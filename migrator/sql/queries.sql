@@ -118,7 +118,8 @@ select format('%I.%I', n.nspname, c.relname) as name
 
 -- valid_indexes(relation_name): the indexes of a table, each with all that it is but its name.
 select format('%I.%I', n.nspname, c.relname) as name,
-       overlay(made placing '' from position(quote_ident(c.relname) in made) for length(quote_ident(c.relname))) as meant
+       overlay(made placing '' from position(quote_ident(c.relname) in made) for length(quote_ident(c.relname)))
+         || ' ' || c.reltablespace as meant
   from pg_index as i
   join pg_class as c on c.oid = i.indexrelid
   join pg_namespace as n on n.oid = c.relnamespace

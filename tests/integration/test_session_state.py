@@ -1,10 +1,13 @@
 """What a file leaves in its session reaches nobody: not the next file, not our own queries, not the pool."""
 
+import asyncpg
 import pytest
 
 from tests.support.pooler import running_pooler
 from tests.support.postgres import fetch, new_database, newest, private_server
-from tests.support.processes import run_migrator
+from tests.support.processes import run_migrator, start_migrator
+from tests.support.stores import held
+from tests.support.waiting import wait_until
 
 COPIED = "copy public.t from stdin;\n1\n\\.\n"
 LEFT = """
@@ -156,6 +159,22 @@ def test_nor_one_through_a_pooler(newest_postgres, migrations):
         done = run_migrator(f"{pooler}/{name}", migrations(_1_a="select pg_sleep(0.5);"))
 
     assert done.returncode == 0, done.stderr
+
+
+def test_nor_what_has_to_be_removed_before_an_index_is_made(newest_postgres, migrations):
+    late = "select 1 from pg_stat_activity where query ilike '%drop index concurrently%' and now() - query_start > '0.5 s'"
+    with new_database(newest_postgres) as url:
+        fetch(url, "create table t (a int); insert into t values (1), (1); select 1")
+        with pytest.raises(asyncpg.UniqueViolationError):
+            fetch(url, "create unique index concurrently i on t (a)")
+        with held(url, "select * from t"):
+            name = url.rsplit("/", 1)[1]
+            fetch(url, f"alter database {name} set transaction_timeout = '200ms'; select 1")
+            running = start_migrator(url, migrations(_1_a="create index concurrently i on t (a);"))
+            wait_until(lambda: fetch(url, late), what="an old snapshot to be waited for")
+        _, said = running.communicate(timeout=30)
+
+        assert running.returncode == 0, said
 
 
 @pytest.mark.parametrize(

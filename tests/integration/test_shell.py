@@ -226,7 +226,11 @@ def test_a_file_that_ends_the_transaction_is_noticed(database, steps):
     assert history(database) == [("1_a.sql", False, False)]
 
 
-@pytest.mark.parametrize("data", ["", "copy one from stdin;\n1\n\\.\n"], ids=["nothing else", "COPY data"])
+@pytest.mark.parametrize(
+    "data",
+    ["", "copy one from stdin;\n1\n\\.\n", "discard all;\n"],
+    ids=["nothing else", "COPY data", "what our own session refuses"],
+)
 def test_a_statement_that_needs_to_be_alone_is_put_on_record_around_it(database, steps, data):
     project = steps(
         _1_a_sql="create table one(x int);", _2_b_sql=f"{data}create index concurrently i on one(x);"

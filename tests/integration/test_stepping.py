@@ -1,6 +1,7 @@
 """Files with COPY data, or of many megabytes, that hold what can't run in a transaction: as psql runs them."""
 
 import json
+import os
 import re
 import subprocess
 
@@ -192,6 +193,38 @@ def test_an_index_without_a_name_in_doubt_is_not_there_twice(database, migration
         database, "select indexrelid::regclass::text from pg_index where indrelid = 't'::regclass order by 1"
     )
     assert names == [("t_a_idx",), ("t_b_idx",)]
+
+
+@pytest.fixture
+def tablespace(postgres):
+    """One without a directory of its own, which PostgreSQL 15 can have."""
+    name = f"space_{os.getpid()}"
+    with new_database(postgres) as url:
+        allowed = f"alter database {url.rsplit('/', 1)[1]} set allow_in_place_tablespaces = on; select 1"
+        fetch(url, allowed)
+        fetch(url, f"create tablespace {name} location ''")
+        yield name, url
+    fetch(postgres.url, f"drop tablespace {name}")
+
+
+def test_an_index_in_doubt_that_is_like_another_but_elsewhere_is_made(tablespace, migrations):
+    name, url = tablespace
+    nameless = f"create index concurrently on t (a) tablespace {name};"
+    directory = migrations(_1_a=TABLE + "create index here on t (a);", _2_b=nameless)
+    up(url, directory)
+    fetch(
+        url,
+        "update migrator.migration_history set finished = false, in_doubt = true, statements_done = 0"
+        " where version = '2'; select 1",
+    )
+    fetch(url, "drop index t_a_idx")
+
+    up(url, directory)
+
+    names = fetch(
+        url, "select indexrelid::regclass::text from pg_index where indrelid = 't'::regclass order by 1"
+    )
+    assert names == [("here",), ("t_a_idx",)]
 
 
 PARTITIONED = (

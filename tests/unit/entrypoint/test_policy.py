@@ -141,6 +141,15 @@ ENDS = [
         ),
     ),
     (
+        # Somebody else's signal.
+        outcome(code=143, starved=True),
+        P.FAILED,
+        (
+            "the migrator was killed by signal 15; whatever it had not committed, the server rolls back\n"
+            "(the kernel killed in this container meanwhile: the container's memory was used up; give it more)"
+        ),
+    ),
+    (
         outcome(
             Cause.DEADLINE,
             143,

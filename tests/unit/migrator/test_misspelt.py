@@ -34,6 +34,7 @@ def test_who_is_almost_called_like_ours_is_told(name, meant):
         {"DATABASE_URL2": "x", "DATABASE_URL": "x"},
         # An app's own, and others'.
         {"MIGRATION_REPORT_MAIL": "x", "MIGRATOR_REPORT_FD": "5", "MIGRATOR_MEMORY_LIMIT": "1"},
+        {"MIGRATION_LOCK_TIMEOUT": "5s"},
         {"NODE_ENVS": "x", "LOGLEVEL": "x", "USER": "x"},
         {"RAILWAY_ENVIRONMENT": "x", "RAILWAY_SERVICE_ID": "x", "RAILWAY_DEPLOYMENT_DRAINING_SECONDS": "5"},
         {"NEXT_PUBLIC_SUPABASE_ANON_KEY": "x", "SUPABASE_ANON_KEY": "x", "SUPABASE_SERVICE_KEY": "x"},
