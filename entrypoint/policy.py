@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from enum import StrEnum
 
 from msgspec import Struct
@@ -24,6 +23,7 @@ MAX_TASKS = 8 * MAX_PROCESSES
 # In less the migrator couldn't even say what is wrong: the least that MIGRATION_MAX_MEMORY_MB may be.
 LEAST_MEMORY_BYTES = 48 * 1024 * 1024
 
+_SIGKILL = 9
 _STARVED = "the container's memory was used up; give it more"
 
 
@@ -180,7 +180,7 @@ def _verdict(outcome: Outcome, last: Report, limits: Limits) -> tuple[MigrationP
             if outcome.code > launch.SIGNAL_BASE:
                 number = outcome.code - launch.SIGNAL_BASE
                 hint = "; out of memory?" if number in (6, 9, 11) else ""
-                if outcome.starved and number == signal.SIGKILL:
+                if outcome.starved and number == _SIGKILL:
                     hint, also = f": {_STARVED}", ""
                 said = (
                     f"the migrator was killed by signal {number}{where}{hint}"

@@ -131,7 +131,9 @@ begin
      set finished = true,
          duration_ms = extract(epoch from pg_catalog.clock_timestamp() - executed_at) * 1000
    where version operator(pg_catalog.=) :version and token operator(pg_catalog.=) :token
-     and xmin operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.xid;
+     -- Before PostgreSQL 13 there is no pg_current_xact_id(), and no cast from this one: it has 32 bits more.
+     and xmin operator(pg_catalog.=)
+       (pg_catalog.txid_current() operator(pg_catalog.&) 4294967295)::pg_catalog.text::pg_catalog.xid;
   if not found then
     raise exception 'the file ended the transaction it was given' using errcode = 'MG002';
   end if;

@@ -37,7 +37,8 @@ begin
   update {schema}.migration_undone
      set finished = true,
          duration_ms = extract(epoch from clock_timestamp() - undone_at) * 1000
-   where version = :version and token = :token and not finished and xmin = pg_current_xact_id()::xid;
+   where version = :version and token = :token and not finished
+     and xmin = (txid_current() & 4294967295)::text::xid;
   if not found then
     raise exception 'the file ended the transaction it was given' using errcode = 'MG002';
   end if;
