@@ -361,8 +361,15 @@ def test_a_migrator_that_freezes_in_the_middle_of_the_data_is_evicted(database, 
     _, err = frozen.communicate(timeout=30)
 
     assert other.returncode == 0, other.stderr
-    assert frozen.returncode == 0, err
-    assert '"outcome": "applied"' in next(line for line in err.splitlines() if "migration.settled" in line)
+    # It wakes to two things at once: its time is over, which is worth another attempt, and its connection is
+    # gone, after which it reads what became of the file.
+    if frozen.returncode == 75:
+        assert "lease.lost" in err
+    else:
+        assert frozen.returncode == 0, err
+        assert '"outcome": "applied"' in next(
+            line for line in err.splitlines() if "migration.settled" in line
+        )
     assert fetch(database, "select count(*) from t") == [(400,)]
 
 

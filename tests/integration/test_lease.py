@@ -206,8 +206,12 @@ def test_a_frozen_migrator_is_evicted_and_changes_nothing_when_it_wakes(database
         frozen.send_signal(signal.SIGCONT)
     code, out, err = finish(frozen)
 
-    # It has read the history again, and found that others have done the rest.
-    assert (code, out) == (0, "2 applied, 3 in all, nothing pending\n"), err
+    # It has read the history again, and found that others have done the rest; or met the end of its time first,
+    # which is worth another attempt.
+    if code == 75:
+        assert "lease.lost" in err
+    else:
+        assert (code, out) == (0, "2 applied, 3 in all, nothing pending\n"), err
     assert fetch(database, "select version from log order by 1") == [(1,), (3,)]
     assert fetch(database, "select count(*), count(distinct token) from migrator.migration_history") == [
         (3, 2)
