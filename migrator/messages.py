@@ -69,8 +69,8 @@ class Messages:
         self._begin = ("begin", *self._unlimited, *(("begin_pooled",) if pooled else ()))
         self._unlock = "clean_pooled" if pooled else "unlock"
         self._always_unlocks = pooled
-        self._keeps = prepared is not None and not pooled
-        self._prepared = prepared if prepared is not None and not pooled else Prepared()
+        self._keeps = prepared is not None
+        self._prepared = prepared or Prepared()
         self._forgets_first = False
         # Nothing is sent ahead to a pooler.
         self._not_last = ("hasty",) if pooled else ("hasty", "chain")

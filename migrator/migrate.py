@@ -306,22 +306,22 @@ class Engine(Struct, frozen=True, kw_only=True):
         try:
             await runner.apply(migration, lease, begun, following=following)
         except asyncio.CancelledError:
-            name, current = migration.filename, None
-            is_waiting = self.tell.report.phase is MigrationPhase.WAITING_FOR_LOCK
-            # Without `current` it isn't at work, and another attempt is worth while.
-            if is_waiting and not runner.in_steps:
-                said = f"before {name}: nothing of it was applied; {self.tell.report.reason}"
-            elif store.transport.ended is Ended.COMMITTED and not runner.in_steps:
-                said = f"after {name}, which is applied"  # and we hadn't heard of it
+            current: str | None = migration.filename
+            if runner.in_steps:
+                said = (
+                    f"while applying {current}: some of its statements may be done, which is on record; the "
+                    "next start goes on there"
+                )
+            elif self.tell.report.phase is MigrationPhase.WAITING_FOR_LOCK:
+                said = f"before {current}: nothing of it was applied; {self.tell.report.reason}"
+                current = None  # it isn't at work, and another attempt is worth while
+            elif store.transport.ended is Ended.COMMITTED:
+                said = f"after {current}, which is applied"
+                current = None  # we hadn't heard of it yet
+            elif store.transport.ended is Ended.ROLLED_BACK:
+                said = f"while applying {current}: rolled back"
             else:
-                current, outcome = name, "outcome not known, read at the next start"
-                if runner.in_steps:
-                    outcome = (
-                        "some of its statements may be done, which is on record; the next start goes on there"
-                    )
-                elif store.transport.ended is Ended.ROLLED_BACK:
-                    outcome = "rolled back"
-                said = f"while applying {name}: {outcome}"
+                said = f"while applying {current}: outcome not known, read at the next start"
             self.tell(MigrationPhase.ABORTED, current=current, error=f"stopped {said}")
             raise
         self.log.info(

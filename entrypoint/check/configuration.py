@@ -51,9 +51,9 @@ def settings(seen: Facts) -> Iterator[Verdict]:
         yield fail(problem, "correct it: until then no migration runs")
     for complaint in seen.settings.complaints:
         yield warn(complaint, "correct it: until then the default does")
-    for name in seen.settings.unread:
-        yield warn(name, "or leave it, if it is your app's")
-    if not seen.settings.problems and not seen.settings.complaints and not seen.settings.unread:
+    for doubt in seen.settings.unread:
+        yield warn(doubt, "or leave it, if it is your app's")
+    if not (seen.settings.problems or seen.settings.complaints or seen.settings.unread):
         yield ok("nothing wrong")
 
 

@@ -11,15 +11,16 @@ from tests.support.processes import run_migrator
 
 @pytest.fixture(scope="module")
 def oldest():
-    with oldest_server() as url:
-        yield url
+    with oldest_server() as server:
+        yield server
 
 
 @pytest.fixture
 def database(oldest):
+    # Not by new_database: this one can't drop a database `with (force)`, and ends with all of them.
     name = f"test_{uuid.uuid4().hex[:12]}"
-    fetch(oldest, f"create database {name}")
-    return oldest.removesuffix("postgres") + name
+    fetch(oldest.url, f"create database {name}")
+    return oldest.database_url(name)
 
 
 KINDS = {

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from bench import blockers
-from tests.support.postgres import Blocker, fetch
+from tests.support.postgres import Blocker, fetch, put_in_doubt
 from tests.support.processes import log_lines, run_migrator, start_migrator
 from tests.support.waiting import wait_until
 
@@ -451,16 +451,10 @@ def test_a_statement_that_an_earlier_run_finished_but_could_not_record_is_not_an
         _2_b="create index concurrently j on a (id);\ndrop index concurrently i;",
     )
     up(database, directory)
-    fetch(
-        database,
-        "update migrator.migration_history set finished = false, in_doubt = true, statements_done = 1 where version = '2'; select 1",
-    )
+    put_in_doubt(database, "2", done=1)
     up(database, directory)
-    fetch(
-        database,
-        "update migrator.migration_history set finished = false, in_doubt = true, statements_done = 0 where version = '2';"
-        "create index i on a (id); select 1",
-    )
+    put_in_doubt(database, "2", done=0)
+    fetch(database, "create index i on a (id)")
     up(database, directory)
 
     assert exists(database, "j")

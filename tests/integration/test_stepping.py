@@ -11,7 +11,7 @@ from tests.conftest import needs
 from tests.integration.test_large_files import LIMIT_BYTES, MIB, inserts, peak_rss_bytes
 from tests.integration.test_psql import psql, rows_of, schema_of
 from tests.support.pooler import running_pooler
-from tests.support.postgres import fetch, new_database
+from tests.support.postgres import fetch, new_database, put_in_doubt
 from tests.support.processes import log_lines, run_migrator, start_migrator
 from tests.support.stores import held
 from tests.support.waiting import wait_until
@@ -179,11 +179,8 @@ def test_an_index_without_a_name_in_doubt_is_not_there_twice(database, migration
     nameless = "create index concurrently on t (a) where b <> ' INDEX t_a_idx ON ';\n"
     directory = migrations(_1_a=f"{TABLE}{ROW}create index concurrently on t (b);\n{nameless}{ROW}")
     up(database, directory)
-    # As a kill leaves it, between the end of the statement and the word of it; or before its beginning.
-    fetch(
-        database,
-        "update migrator.migration_history set finished = false, in_doubt = true, statements_done = 3; select 1",
-    )
+    # In doubt after its end; or before its beginning.
+    put_in_doubt(database, "1", done=3)
     if not made_before:
         fetch(database, "drop index t_a_idx")
 
@@ -212,11 +209,7 @@ def test_an_index_in_doubt_that_is_like_another_but_elsewhere_is_made(tablespace
     nameless = f"create index concurrently on t (a) tablespace {name};"
     directory = migrations(_1_a=TABLE + "create index here on t (a);", _2_b=nameless)
     up(url, directory)
-    fetch(
-        url,
-        "update migrator.migration_history set finished = false, in_doubt = true, statements_done = 0"
-        " where version = '2'; select 1",
-    )
+    put_in_doubt(url, "2", done=0)
     fetch(url, "drop index t_a_idx")
 
     up(url, directory)
@@ -243,11 +236,7 @@ def test_what_an_earlier_run_did_but_could_not_record_is_taken_for_done(
         text = statement.format(DETACH, made, dropped)
         directory = migrations(_1_a=TABLE + PARTITIONED, _2_b=f"{text};insert into t values (1);")
         up(database, directory)
-        fetch(
-            database,
-            "update migrator.migration_history set finished = false, in_doubt = true, statements_done = 0"
-            " where version = '2'; select 1",
-        )
+        put_in_doubt(database, "2", done=0)
 
         up(database, directory)
 

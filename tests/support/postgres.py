@@ -128,6 +128,17 @@ def open_gate(url: str) -> None:
     fetch(url, "insert into public.gate default values")
 
 
+def put_in_doubt(url: str, version: str, *, done: int) -> None:
+    """As a kill leaves a file, between the end of a statement, before which `done` are, and the word of it."""
+    fetch(
+        url,
+        "update migrator.migration_history set finished = false, in_doubt = true, statements_done = $2"
+        " where version = $1 returning 1",
+        version,
+        done,
+    )
+
+
 class Blocker:
     """Another client with an open transaction."""
 
